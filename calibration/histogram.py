@@ -1,0 +1,102 @@
+"""Histograms of activations, one per channel, gathered in one pass over data of unknown range.
+
+A channel's bins divide (0, 2^e] evenly, with e the smallest integer that covers what was seen. When a larger value comes, 2^k
+neighbouring bins become one: no count is lost or moved, memory does not depend on the number of images, and histograms of
+different channels or parts of the data add up exactly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BINS = 1024
+"""Bins per channel. At T = 32 and a threshold at half of the range, a level spans 16 of them."""
+
+_EMPTY = -1000
+
+
+@dataclass
+class Histogram:
+    """The distribution of non-negative activations in each channel.
+
+    Args:
+        counts: how many values were zero (column 0), and how many fell in each bin, [channels, 1 + BINS].
+        exponent: e, int64 [channels]; meaningless where a channel was always zero.
+        maximum: the largest value, [channels].
+    """
+
+    counts: Tensor
+    exponent: Tensor
+    maximum: Tensor
+
+    @classmethod
+    def empty(cls, channels: int) -> "Histogram":
+        """Return a histogram of nothing."""
+        return cls(
+            torch.zeros(channels, 1 + BINS, dtype=torch.int64),
+            torch.full((channels,), _EMPTY),
+            torch.zeros(channels, dtype=torch.float64),
+        )
+
+    @classmethod
+    def gaussian(cls, mean: Tensor, deviation: Tensor, cap: float | None) -> "Histogram":
+        """Return the distribution of min(max(z, 0), cap) for z ~ N(mean, deviation^2), [channels], cut at 5 deviations."""
+        mean, deviation = mean.double()[:, None], deviation.double().clamp(min=1e-12)[:, None]
+        top = (mean + 5 * deviation).clamp(min=0, max=cap)
+        found = cls.empty(len(mean))
+        found.maximum = top[:, 0]
+        found.exponent = _exponent(found.maximum)
+        edges = torch.arange(1 + BINS) * found.width[:, None]
+        below = torch.special.ndtr((edges - mean) / deviation)
+        below[edges >= top] = 1.0
+        found.counts = torch.cat([below[:, :1], below.diff(dim=1)], 1)
+        return found
+
+    @property
+    def width(self) -> Tensor:
+        """The width of a bin, float64 [channels]."""
+        return torch.ldexp(torch.ones_like(self.maximum), self.exponent) / BINS
+
+    @property
+    def dead(self) -> Tensor:
+        """Whether a channel was always zero, bool [channels]."""
+        return self.maximum <= 0
+
+    def add(self, activations: Tensor) -> None:
+        """Count ``activations`` [batch, channels, ...], which must be finite and not negative."""
+        values = activations.transpose(0, 1).reshape(len(self.maximum), -1)
+        self.maximum = torch.maximum(self.maximum, values.amax(1).cpu().double())
+        self._cover(_exponent(self.maximum))
+        scale = torch.where(self.dead, 0.0, 1 / self.width).to(values)[:, None]
+        bins = (values * scale).ceil().clamp(max=BINS).long()
+        bins += torch.arange(len(bins), device=bins.device)[:, None] * (1 + BINS)
+        found = torch.bincount(bins.flatten(), minlength=self.counts.numel())
+        self.counts += found.reshape(self.counts.shape).cpu()
+
+    def merged(self) -> "Histogram":
+        """Return one histogram of all channels together."""
+        alike = Histogram(self.counts.clone(), self.exponent.clone(), self.maximum)
+        alike._cover(self.exponent.max().expand_as(self.exponent))
+        return Histogram(alike.counts.sum(0, keepdim=True), alike.exponent[:1], self.maximum.max()[None])
+
+    def _cover(self, exponent: Tensor) -> None:
+        """Widen the range of each channel to at least 2^exponent."""
+        growth = (exponent - self.exponent).clamp(min=0)
+        for k in growth.unique().tolist():
+            if k == 0:
+                continue
+            rows = growth == k
+            joined = min(2**k, BINS) if k < 63 else BINS
+            counts = torch.zeros_like(self.counts[rows])
+            counts[:, 0] = self.counts[rows, 0]
+            counts[:, 1 : 1 + BINS // joined] = self.counts[rows, 1:].unflatten(1, (-1, joined)).sum(2)
+            self.counts[rows] = counts
+        self.exponent = torch.maximum(self.exponent, exponent)
+
+
+def _exponent(maximum: Tensor) -> Tensor:
+    """Return the smallest e with maximum <= 2^e, int64 [channels]."""
+    mantissa, exponent = torch.frexp(maximum)
+    exponent = exponent.long() - (mantissa == 0.5).long()
+    return torch.where(maximum > 0, exponent, torch.tensor(_EMPTY))

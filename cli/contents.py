@@ -1,0 +1,87 @@
+"""What is inside an artefact or a calibration, as a JSON document and as tables.
+
+Commands import this module late, because it imports torch.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from snnconvert.calibration import Calibration
+from snnconvert.converter.artifact import load
+from torch import Tensor
+
+from .output import Table
+
+Contents = tuple[dict[str, Any], list[Table]]
+
+
+def of_artefact(path: Path) -> Contents:
+    """Say how the spiking network in ``path`` was made and list its sites with their thresholds."""
+    model, about = load(path)
+    audit, thresholds = model.describe(), model.thresholds
+    sites = [site | {"threshold": _spread(thresholds.values[site["name"]])} for site in audit["sites"]]
+    document = {
+        "artefact": str(path),
+        **audit,
+        "sites": sites,
+        "thresholds": {
+            "rule": thresholds.rule,
+            "per": thresholds.per,
+            "source": thresholds.source,
+            "warnings": list(thresholds.warnings),
+        },
+        "about": about,
+    }
+    rows = [(name, _words(value)) for name, value in audit.items() if value and name not in ("sites", "notes")]
+    rows += [("thresholds", f"{thresholds.rule} per {thresholds.per}, from {_words(thresholds.source)}")]
+    rows += [(name, _words(value)) for name, value in about.items() if name not in ("calibration", "recipe")]
+    rows += [("note", note) for note in (*audit["notes"], *thresholds.warnings)]
+    return document, [Table(str(path), ("what", "value"), rows, words=2), _sites(sites)]
+
+
+def of_calibration(path: Path) -> Contents:
+    """Say what the calibration in ``path`` was made from."""
+    found = Calibration.load(path)
+    document = {
+        "calibration": str(path),
+        "images": found.images,
+        "sha256": found.sha256,
+        "about": found.about,
+        "warnings": list(found.warnings),
+    }
+    rows = [(name, _words(value)) for name, value in document.items() if name not in ("calibration", "warnings")]
+    rows += [("warning", warning) for warning in found.warnings]
+    return document, [Table(str(path), ("what", "value"), rows, words=2)]
+
+
+def _spread(threshold: Tensor) -> dict[str, float]:
+    return {
+        "min": float(threshold.min()),
+        "median": float(threshold.median()),
+        "max": float(threshold.max()),
+        "count": threshold.numel(),
+    }
+
+
+def _sites(sites: list[dict[str, Any]]) -> Table:
+    rows = [
+        (
+            site["name"],
+            "x".join(map(str, site["shape"])),
+            *(f"{site['threshold'][name]:.4g}" for name in ("min", "median", "max")),
+            str(site["threshold"]["count"]),
+            "" if site["cap"] is None else f"{site['cap']:g}",
+        )
+        for site in sites
+    ]
+    columns = ("site", "shape", "theta min", "median", "max", "thresholds", "cap")
+    return Table("sites", columns, rows)
+
+
+def _words(value: object) -> str:
+    """Return a JSON value in one line without its punctuation."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items() if each is not None)
+    if isinstance(value, list):
+        return " ".join(_words(each) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

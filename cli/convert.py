@@ -1,0 +1,127 @@
+"""`snnconvert convert`: a trained network in, a spiking artefact out."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from snnconvert.converter.errors import UsageError
+
+from . import destination, options
+from .output import Output
+from .recipe import settle
+
+_spiking = options.panel("Spiking network")
+
+Neuron = Annotated[str | None, _spiking("--neuron", metavar="NAME", help="if, two-phase or tpp.", show_default="tpp")]
+Steps = Annotated[int, _spiking("-T", "--steps", min=1, help="Time steps of a window.")]
+InitialPotential = Annotated[
+    float | None,
+    _spiking("--initial-potential", help="Start of an if neuron, in thresholds.", show_default="0.5"),
+]
+Shuffle = Annotated[
+    str, _spiking("--shuffle", metavar="NAME", help="Permute spikes over time: none, shared or per-neuron.")
+]
+Named = Annotated[
+    str | None,
+    _spiking("--recipe", metavar="NAME", help="optimal: if, rule max, start 0, shift theta/(2T) (Deng and Gu, 2021)."),
+]
+OutputFile = Annotated[Path | None, _spiking("-o", "--output", help="The .snn to write.", show_default="beside MODEL")]
+CalibrationFile = Annotated[
+    Path | None,
+    options.data("--calibration", metavar="FILE", help="Thresholds from an earlier `snnconvert calibrate`."),
+]
+
+
+def convert(
+    model: options.ModelReference,
+    neuron: Neuron = None,
+    steps: Steps = 8,
+    recipe: Named = None,
+    initial_potential: InitialPotential = None,
+    shuffle: Shuffle = "none",
+    output: OutputFile = None,
+    calibration: CalibrationFile = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    images: options.CalibrationImages = None,
+    rule: options.Rule = None,
+    percentile: options.Percentile = None,
+    per: options.Per = "channel",
+    arch: options.Arch = None,
+    weights: options.Weights = None,
+    trust: options.Trust = False,
+    random_weights: options.RandomWeights = False,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    batch_size: options.BatchSize = 100,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Convert a trained network to a spiking one.
+
+    Thresholds come from --calibration, from the training images of --data, or else from batch-norm statistics.
+    """
+    out, started = Output(json=json, quiet=quiet), time.perf_counter()
+    settled = settle(
+        named=recipe,
+        neuron=neuron,
+        steps=steps,
+        rule=rule,
+        per=per,
+        percentile=percentile,
+        initial_potential=initial_potential,
+        shuffle=shuffle,
+        seed=seed,
+    )
+    options.check_data_flags(data, data_dir, images)
+    if calibration is not None and data is not None:
+        raise UsageError("--calibration and --data exclude each other", "thresholds come from one of them")
+    if percentile is not None and calibration is None and data is None:
+        raise UsageError("--percentile is one of activations, and none are given", "add --data or --calibration")
+
+    from snnconvert.calibration import Calibration
+    from snnconvert.converter.artifact import load
+
+    from . import conversion, session
+
+    conversion.check(settled)
+    where = session.compute_device(device)
+    path = output or destination.beside(model, f"-{settled.neuron}-T{steps}.snn")
+    destination.writable(path, force=force, recognise=load)
+    observed = None if calibration is None else Calibration.load(calibration)
+    loaded = session.open_model(
+        out,
+        model,
+        arch=arch,
+        weights=weights,
+        trust=trust,
+        random_weights=random_weights,
+        size=size,
+        resize=resize,
+        mean=mean,
+        std=std,
+        seed=seed,
+    )
+    graph = session.prepare_model(out, loaded, where)
+    if data is not None:
+        observed = session.calibrate_model(
+            out,
+            graph,
+            loaded.preprocessing,
+            data,
+            root=data_dir,
+            images=images,
+            seed=seed,
+            batch_size=batch_size,
+            device=where,
+        )
+    thresholds = conversion.find_thresholds(out, graph, settled, observed)
+    spiking = conversion.make_spiking(graph, thresholds, settled)
+    about = conversion.store(path, spiking, loaded, graph, settled)
+    document, table = conversion.describe(path, spiking, graph, about)
+    out.result(document | {"seconds": time.perf_counter() - started}, table)

@@ -1,0 +1,44 @@
+"""`snnconvert demo`: the embedded network as three spiking networks, evaluated next to it."""
+
+from pathlib import Path
+from typing import Annotated
+
+from . import destination, options
+from .output import Output
+from .recipe import Recipe
+
+MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
+NEURONS, STEPS = ("tpp", "two-phase", "if"), 8
+
+Folder = Annotated[Path, options.run("-o", "--output", help="Folder for the artefacts.")]
+
+
+def demo(
+    folder: Folder = Path("snnconvert-demo"),
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Convert the embedded network for T = 8 and evaluate it next to its ANN."""
+    out = Output(json=json, quiet=quiet)
+
+    from snnconvert.converter.artifact import load
+
+    from . import comparison, conversion, measurement, session
+
+    where = session.compute_device(device)
+    paths = {neuron: folder / f"fashion-resnet8-{neuron}-T{STEPS}.snn" for neuron in NEURONS}
+    for path in paths.values():
+        destination.writable(path, force=True, recognise=load)
+    loaded = session.open_model(out, MODEL, seed=seed)
+    graph = session.prepare_model(out, loaded, where)
+    calibration = session.calibrate_model(out, graph, loaded.preprocessing, DATA, seed=seed, device=where)
+    measured = []
+    for neuron, path in paths.items():
+        recipe = Recipe(neuron=neuron, steps=STEPS, seed=seed)
+        thresholds = conversion.find_thresholds(out, graph, recipe, calibration)
+        conversion.store(path, conversion.make_spiking(graph, thresholds, recipe), loaded, graph, recipe)
+        measured.append(measurement.measure(out, path, seed=seed, device=where))
+    out.result(comparison.document(measured), *comparison.tables(measured))
+    out.talk("artefact", f"{paths['tpp']}; look inside with `snnconvert show {paths['tpp']}`")

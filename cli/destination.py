@@ -1,0 +1,46 @@
+"""Where an output goes, and what it may overwrite."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from snnconvert.converter.errors import Refused, UsageError
+
+
+def beside(reference: str, ending: str) -> Path:
+    """Return the default output: beside a file, in the current folder for a model that has only a name.
+
+    >>> beside("zoo:fashion-resnet8", "-tpp-T8.snn")
+    PosixPath('fashion-resnet8-tpp-T8.snn')
+    """
+    file = Path(reference)
+    if file.is_file():
+        return file.with_name(file.stem + ending)
+    return Path(reference.rpartition(":")[2].replace("/", "-") + ending)
+
+
+def writable(path: Path, *, force: bool, recognise: Callable[[Path], object]) -> Path:
+    """Return ``path`` if it may be written, its folder made where there is none.
+
+    Args:
+        path: ends in .snn or .calib, as ``recognise`` reads it.
+        force: whether the output of an earlier run may be overwritten; anything else never is.
+        recognise: raises a `Refused` where a file is not of the kind that will be written.
+
+    Raises:
+        UsageError: ``path`` is a folder, or exists and ``force`` was not given.
+        Refused: ``path`` exists and is of another kind.
+    """
+    if path.is_dir():
+        raise UsageError(f"expected a file to write, got the folder {path}", f"write to {path / 'NAME'} instead")
+    if path.exists():
+        if not force:
+            raise UsageError(f"{path} exists already", "overwrite it with --force, or state another file with -o")
+        try:
+            recognise(path)
+        except Refused as error:
+            raise Refused(
+                f"{path} exists and is not an earlier output, so it is not overwritten ({error.message})",
+                "state another file with -o",
+            ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,81 @@
+"""`snnconvert eval`: spiking artefacts and test images in, accuracies next to the ANN out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .output import Output, error_document
+
+Artefacts = Annotated[list[Path], typer.Argument(metavar="ARTEFACT...", help="One or more .snn files.")]
+Data = Annotated[
+    str | None, options.data("--data", metavar="REF", help=options.DATA_HELP, show_default="that of the calibration")
+]
+Images = Annotated[
+    int | None, options.data("--images", min=1, help="Test images, drawn with --seed.", show_default="all")
+]
+Seeds = Annotated[int, options.run("--seeds", min=1, help="Random seeds of a stochastic network.")]
+Seed = Annotated[
+    int | None,
+    options.run("--seed", min=0, help="First seed, and the choice of --images.", show_default="the artefact's, 0"),
+]
+Against = Annotated[
+    str | None, options.run("--against", metavar="MODEL", help="ANN to compare with.", show_default="the converted one")
+]
+Executor = Annotated[str, options.run("--executor", metavar="NAME", help="auto, counts, layers or steps.")]
+MaxDrop = Annotated[
+    float | None,
+    options.run(
+        "--max-drop", min=0, metavar="POINTS", help="Exit with 4 if top-1 is more than POINTS below the ANN's."
+    ),
+]
+
+
+def evaluate(
+    artefacts: Artefacts,
+    data: Data = None,
+    data_dir: options.DataDir = None,
+    images: Images = None,
+    resize: options.Resize = None,
+    seeds: Seeds = 3,
+    against: Against = None,
+    executor: Executor = "auto",
+    max_drop: MaxDrop = None,
+    seed: Seed = None,
+    device: options.Device = "cpu",
+    batch_size: options.BatchSize = 100,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure the accuracy of spiking networks next to their ANN, on the same test images."""
+    out = Output(json=json, quiet=quiet)
+
+    from . import comparison, measurement, session
+
+    where = session.compute_device(device)
+    measured = [
+        measurement.measure(
+            out,
+            path,
+            data=data,
+            root=data_dir,
+            images=images,
+            resize=resize,
+            seeds=seeds,
+            against=against,
+            executor=executor,
+            seed=seed,
+            device=where,
+            batch_size=batch_size,
+        )
+        for path in artefacts
+    ]
+    missed = measurement.missed_bar(measured, max_drop)
+    document = comparison.document(measured)
+    if missed:
+        document["error"] = error_document(type(missed).__name__, missed.message, missed.hint, missed.exit_code)
+    out.result(document, *comparison.tables(measured))
+    if missed:
+        out.complain(missed.message, missed.hint)
+        raise typer.Exit(missed.exit_code)

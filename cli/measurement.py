@@ -1,0 +1,118 @@
+"""One artefact measured on test images, next to its ANN.
+
+Commands import this module late, because it imports torch.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from snnconvert.converter.artifact import load
+from snnconvert.converter.errors import ArtefactRefused, BarMissed, UsageError, choice
+from snnconvert.converter.simulation import EXECUTORS
+from snnconvert.evaluation import Evaluation, evaluate
+from snnconvert.model_zoo import DATASETS, Preprocessing, load_model, open_dataset
+from torch import nn
+
+from .output import Output
+
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An evaluation and what it was made of."""
+
+    path: Path
+    data: str
+    split: str
+    ann: str
+    calibration: dict[str, Any]
+    evaluation: Evaluation
+
+
+def measure(
+    out: Output,
+    path: Path,
+    *,
+    device: torch.device,
+    data: str | None = None,
+    root: Path | None = None,
+    images: int | None = None,
+    resize: int | None = None,
+    seeds: int = 3,
+    against: str | None = None,
+    executor: str = "auto",
+    seed: int | None = None,
+    batch_size: int = 100,
+) -> Measurement:
+    """Evaluate the artefact at ``path`` on test images; ``seed`` is its own unless stated, and draws the images (0).
+
+    Raises:
+        UsageError: no data set is stated and the artefact names none, or the network has no such executor.
+        ArtefactRefused: the artefact cannot be read, or does not say how images are to be prepared.
+    """
+    choice("executor", executor, ("auto", *EXECUTORS))
+    model, about = load(path)
+    preprocessing = _preprocessing(path, about, resize)
+    dataset = open_dataset(data or _data_of(path, about), split="test", preprocessing=preprocessing, root=root)
+    if about["model"].get("classes"):
+        dataset.check_labels(about["model"]["classes"])
+    model.to(device)
+    model.seed = model.seed if seed is None else seed
+    batches = dataset.batches(batch_size, limit=images, seed=None if images is None else seed or 0)
+    evaluation = evaluate(
+        model,
+        out.progress(batches, math.ceil(min(images or dataset.count, dataset.count) / batch_size), path.name),
+        against=None if against is None else _reference(out, against, preprocessing).to(device),
+        seeds=seeds,
+        executor=None if executor == "auto" else executor,
+    )
+    for warning in dataset.warnings:
+        out.warn(warning)
+    out.talk("evaluated", f"{path.name} on {evaluation.images} images in {evaluation.seconds:.1f} s")
+    ann = against or str(about["model"].get("name"))
+    return Measurement(path, dataset.name, dataset.split, ann, about["calibration"], evaluation)
+
+
+def _reference(out: Output, name: str, given: Preprocessing) -> nn.Module:
+    loaded = load_model(name)
+    if loaded.preprocessing != given and not loaded.preprocessing_assumed:
+        out.warn(f"{name} expects images as {loaded.preprocessing.describe()}; it gets {given.describe()}")
+    return loaded.model
+
+
+def _preprocessing(path: Path, about: dict[str, Any], resize: int | None) -> Preprocessing:
+    missing = [key for key in ("model", "preprocessing", "calibration") if not isinstance(about.get(key), dict)]
+    if missing:
+        raise ArtefactRefused(
+            f"{path} does not say what its {' and '.join(missing)} was", "make it with `snnconvert convert`"
+        )
+    found = Preprocessing.from_json(about["preprocessing"])
+    return found if resize is None else replace(found, resize=resize)
+
+
+def _data_of(path: Path, about: dict[str, Any]) -> str:
+    data = about["calibration"].get("data")
+    if data not in DATASETS:
+        raise UsageError(f"{path} was not calibrated on a data set that has a name", "name the test images with --data")
+    return str(data)
+
+
+def missed_bar(measured: list[Measurement], max_drop: float | None) -> BarMissed | None:
+    """Return an error that names the networks more than ``max_drop`` points below their ANN, if there are any."""
+    if max_drop is None:
+        return None
+    missed = [
+        f"{each.path}: top-1 {each.evaluation.snn.top1:.2f}, the ANN's {each.evaluation.ann.top1:.2f}"
+        for each in measured
+        if each.evaluation.snn.difference.points < -max_drop - ROUNDING
+    ]
+    if not missed:
+        return None
+    return BarMissed(
+        f"expected at most {max_drop:g} points below the ANN, got {'; '.join(missed)}",
+        "take more steps (-T), calibrate on data, or state a larger --max-drop",
+    )

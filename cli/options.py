@@ -1,0 +1,64 @@
+"""The flags that several commands share, each declared once, and what they may be combined with."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from snnconvert.converter.errors import UsageError
+
+from .recipe import DEFAULT_PERCENTILE
+
+CALIBRATION_IMAGES = 1000
+DATA_HELP = "A data set's name, an image folder, or an .npz."
+
+
+def panel(title: str) -> Callable[..., Any]:
+    """Return `typer.Option` for the flags under ``title`` in the help."""
+    return partial(typer.Option, rich_help_panel=title)
+
+
+_model, data, run = panel("Model"), panel("Data and thresholds"), panel("Run")
+
+ModelReference = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A checkpoint (.pt, .pth, .safetensors), a name (zoo, timm, torchvision), or package.module:factory.",
+    ),
+]
+Arch = Annotated[str | None, _model("--arch", metavar="NAME", help="Architecture of a checkpoint, instead of a guess.")]
+Weights = Annotated[Path | None, _model("--weights", metavar="FILE", help="Checkpoint for a MODEL that is a name.")]
+Trust = Annotated[bool, _model("--trust", help="Open a pickled module, which may run any code.")]
+RandomWeights = Annotated[bool, _model("--random-weights", help="Leave a MODEL that is a name untrained.")]
+Size = Annotated[str | None, _model("--size", metavar="CxHxW", help="Input size, for example 3x32x32.")]
+Resize = Annotated[int | None, _model("--resize", min=1, help="Short side in pixels before the centre crop.")]
+Mean = Annotated[str | None, _model("--mean", metavar="A,B,C", help="Mean of each channel, on the scale 0 to 1.")]
+Std = Annotated[str | None, _model("--std", metavar="A,B,C", help="Deviation of each channel, on the scale 0 to 1.")]
+
+Data = Annotated[str | None, data("--data", metavar="REF", help=DATA_HELP)]
+DataDir = Annotated[Path | None, data("--data-dir", metavar="DIR", help="Where data sets that have a name lie.")]
+Rule = Annotated[str | None, data("--rule", metavar="NAME", help="mse, max or percentile.", show_default="mse")]
+Per = Annotated[str, data("--per", metavar="channel|layer", help="One threshold for each channel, or for each layer.")]
+Percentile = Annotated[
+    float | None,
+    data("--percentile", min=0, max=100, help="With --rule percentile.", show_default=str(DEFAULT_PERCENTILE)),
+]
+CalibrationImages = Annotated[
+    int | None, data("--images", min=1, help="Training images to calibrate on.", show_default=str(CALIBRATION_IMAGES))
+]
+
+Seed = Annotated[int, run("--seed", min=0, help="Seed of every random choice.")]
+Device = Annotated[str, run("--device", metavar="cpu|cuda", help="Where to compute.")]
+BatchSize = Annotated[int, run("--batch-size", min=1, help="Images at a time.")]
+Force = Annotated[bool, run("--force", help="Overwrite the output of an earlier run.")]
+Json = Annotated[bool, run("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, run("--quiet", "-q", help="Say nothing but warnings and errors.")]
+
+
+def check_data_flags(data: str | None, data_dir: Path | None, images: int | None) -> None:
+    """Raise UsageError where a flag about the data was given without data."""
+    for flag, value in (("--data-dir", data_dir), ("--images", images)):
+        if value is not None and data is None:
+            raise UsageError(f"{flag} has no meaning without --data", "name a data set with --data")

@@ -1,0 +1,130 @@
+"""What the flags name, opened: device, model, prepared graph, calibration.
+
+Commands import this module late, because it imports torch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from snnconvert.calibration import Calibration, observe
+from snnconvert.converter.errors import UsageError
+from snnconvert.converter.graph import PreparedGraph, prepare
+from snnconvert.model_zoo import LoadedModel, Preprocessing, load_model, open_dataset
+
+from .options import CALIBRATION_IMAGES
+from .output import Output
+
+PROOF_IMAGES = 4
+"""Random images on which the prepared graph is compared with the model."""
+
+
+def compute_device(name: str) -> torch.device:
+    """Return the device called ``name``: cpu, cuda or cuda:N.
+
+    Raises:
+        UsageError: there is no such kind of device, or torch sees none on this machine.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UsageError(f"expected --device cpu, cuda or cuda:N, got {name!r}")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices", "use --device cpu")
+    return torch.device(name)
+
+
+def open_model(
+    out: Output,
+    reference: str,
+    *,
+    arch: str | None = None,
+    weights: Path | None = None,
+    trust: bool = False,
+    random_weights: bool = False,
+    size: str | None = None,
+    resize: int | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """Load a model, let the flags correct its preprocessing, and say what was chosen and why."""
+    torch.manual_seed(seed)
+    loaded = load_model(reference, arch=arch, weights=weights, trust=trust, pretrained=not random_weights)
+    loaded = replace(
+        loaded, preprocessing=corrected(loaded.preprocessing, size=size, resize=resize, mean=mean, std=std)
+    )
+    out.talk("model", f"{loaded.name}, {loaded.classes} classes, from {loaded.source}")
+    for note in loaded.notes:
+        out.talk("", note)
+    out.talk("preprocessing", loaded.preprocessing.describe())
+    return loaded
+
+
+def prepare_model(out: Output, loaded: LoadedModel, device: torch.device) -> PreparedGraph:
+    """Prepare a model on ``device``, and say what was rewritten and how far the graph is from the model."""
+    example = torch.randn(PROOF_IMAGES, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
+    graph = prepare(loaded.model, example)
+    graph.module.to(device)
+    for number, note in enumerate(graph.notes):
+        out.talk("" if number else "prepared", note)
+    proof = graph.proof
+    out.talk(
+        "proof",
+        f"equal to the model within {proof.absolute:.2g}, {proof.relative:.2g} of the output's spread,"
+        f" on {proof.images} images",
+    )
+    return graph
+
+
+def calibrate_model(
+    out: Output,
+    graph: PreparedGraph,
+    preprocessing: Preprocessing,
+    reference: str,
+    *,
+    device: torch.device,
+    root: Path | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    batch_size: int = 100,
+) -> Calibration:
+    """Observe ``images`` training images, chosen by ``seed``, on their way through the graph."""
+    images = images or CALIBRATION_IMAGES
+    data = open_dataset(reference, split="train", preprocessing=preprocessing, root=root)
+    about = {"data": reference, "split": data.split, "seed": seed}
+    batches = data.batches(batch_size, limit=images, seed=seed)
+    shown = out.progress(batches, math.ceil(min(images, data.count) / batch_size), "calibrating")
+    calibration = observe(graph, (batch[0].to(device) for batch in shown), images=images, about=about)
+    out.talk("calibration", f"{calibration.images} images of {data.name}{data.split and f' ({data.split})'}")
+    return calibration
+
+
+def corrected(
+    preprocessing: Preprocessing, *, size: str | None, resize: int | None, mean: str | None, std: str | None
+) -> Preprocessing:
+    """Return ``preprocessing`` with what the flags state; a size alone keeps the share that the centre crop leaves.
+
+    Raises:
+        UsageError: a flag that is not numbers, or not as many as the image has channels.
+    """
+    changes: dict[str, Any] = {}
+    if size is not None:
+        shape = changes["size"] = _numbers("--size", size, "x", int, "CxHxW, for example 3x32x32")
+        if preprocessing.resize and len(shape) == 3:
+            changes["resize"] = round(preprocessing.resize * min(shape[1:]) / min(preprocessing.size[1:]))
+    if resize is not None:
+        changes["resize"] = resize
+    for name, text in (("mean", mean), ("std", std)):
+        if text is not None:
+            changes[name] = _numbers(f"--{name}", text, ",", float, "one number per channel, as in 0.5,0.5,0.5")
+    return replace(preprocessing, **changes)
+
+
+def _numbers(flag: str, text: str, separator: str, kind: Callable[[str], Any], form: str) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(word) for word in text.split(separator))
+    except ValueError as error:
+        raise UsageError(f"expected {flag} {form}; got {text!r}") from error

@@ -1,0 +1,81 @@
+"""The errors of snnconvert, one tree; each message says what was expected, what came, where, and what to do next.
+
+    SnnconvertError             unexpected state inside the tool                    exit code 1
+    ├── UsageError              wrong words: unknown neuron, T = 0, a bad flag      exit code 2
+    └── Refused                 what was given cannot be taken                      exit code 3
+        ├── ModelRefused        a model that cannot be read, traced or converted
+        ├── DataRefused         a data set that cannot be read, or does not fit the model
+        ├── CalibrationRefused  thresholds that cannot be computed, or do not fit the graph
+        └── ArtefactRefused     a .snn or .calib file that is foreign, truncated or from the future
+    BarMissed                   an evaluation below a bar that the user stated      exit code 4
+"""
+
+
+class SnnconvertError(Exception):
+    """Base of every error that snnconvert raises on purpose.
+
+    Args:
+        message: what was expected, what came, and where.
+        hint: the next step, one sentence; the command line prints it on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}\nhint: {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SnnconvertError):
+    """A name or number that no call could accept."""
+
+    exit_code = 2
+
+
+class Refused(SnnconvertError):
+    """An input that was understood and cannot be taken."""
+
+    exit_code = 3
+
+
+class ModelRefused(Refused):
+    """A model that cannot be read, traced or converted."""
+
+
+class DataRefused(Refused):
+    """A data set that cannot be read or does not fit the model."""
+
+
+class CalibrationRefused(Refused):
+    """Thresholds that cannot be computed, or that were computed for something else."""
+
+
+class ArtefactRefused(Refused):
+    """A .snn or .calib file that is foreign, truncated or from a later version."""
+
+
+class BarMissed(SnnconvertError):
+    """An evaluation below a bar that the user stated."""
+
+    exit_code = 4
+
+
+def choice(kind: str, given: str, known: tuple[str, ...]) -> str:
+    """Return ``given`` if it is one of ``known``.
+
+    Args:
+        kind: what is being named, for the message ("neuron", "rule").
+
+    Raises:
+        UsageError: ``given`` is not in ``known``; the message lists them and the closest one.
+    """
+    if given in known:
+        return given
+    import difflib
+
+    close = difflib.get_close_matches(given, known, 1)
+    raise UsageError(
+        f"unknown {kind} {given!r}: expected one of {', '.join(known)}",
+        f"did you mean {close[0]!r}?" if close else None,
+    )

@@ -1,0 +1,110 @@
+"""Fold batch norm into the operation before it, or leave it as one multiplication and one addition per channel.
+
+At inference batch norm is y = gamma (x - mean) / sqrt(variance + eps) + beta. Trained to do so, y has mean beta and
+deviation |gamma| over the training set; these are kept in ``meta["gaussian"]``, for thresholds without data.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from ..errors import ModelRefused
+from .canonical import add_constant, arguments_of, attribute
+
+_CONVOLUTIONS: frozenset[Any] = frozenset({F.conv1d, F.conv2d, F.conv3d})
+_TRANSPOSED: frozenset[Any] = frozenset({F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d})
+
+
+def fold_batch_norm(module: fx.GraphModule) -> list[str]:
+    """Remove every batch norm from ``module``, in place, and say what was done.
+
+    It folds into a convolution or linear layer that nothing else reads; one that a second operation reads, a concat, an add
+    or a padding keeps its output, and the batch norm becomes a multiplication and an addition. Each call of a shared
+    layer folds into weights of its own.
+
+    Raises:
+        ModelRefused: a batch norm uses the statistics of its batch.
+    """
+    folded = affine = 0
+    for node in [n for n in module.graph.nodes if n.target is F.batch_norm]:
+        call = arguments_of(node, F.batch_norm)
+        if call["training"] or call["running_mean"] is None:
+            raise ModelRefused(
+                f"{node.meta['path']}: batch norm uses the statistics of its batch, so one image changes another's result",
+                "put the model in evaluation mode, with running statistics",
+            )
+        mean, variance, weight, bias = (
+            None if call[n] is None else attribute(module, str(call[n].target))
+            for n in ("running_mean", "running_var", "weight", "bias")
+        )
+        weight = torch.ones_like(mean) if weight is None else weight
+        bias = torch.zeros_like(mean) if bias is None else bias
+        before: fx.Node = call["input"]
+        norm = (mean, variance, call["eps"], weight, bias)
+        fused = _fused(module, before, norm) if len(before.users) == 1 else None
+        if fused is not None:
+            folded += 1
+            result = _replace_weights(module, before, *fused)
+        else:
+            affine += 1
+            result = _affine(module, node, before, norm)
+        result.meta = dict(node.meta) | {"gaussian": (bias.detach().clone(), weight.detach().abs())}
+        node.replace_all_uses_with(result)
+        module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    notes = []
+    if folded:
+        notes.append(f"{folded} batch norm{'s' * (folded > 1)} folded into the layer before")
+    if affine:
+        notes.append(f"{affine} batch norm{'s' * (affine > 1)} kept as a multiplication and an addition per channel")
+    return notes
+
+
+_Norm = tuple[Tensor, Tensor, float, Tensor, Tensor]
+
+
+def _fused(module: fx.GraphModule, layer: fx.Node, norm: _Norm) -> tuple[Tensor, Tensor | None] | None:
+    """Return the weight and bias of ``layer`` followed by the batch norm, or None where they cannot be joined."""
+    constant = len(layer.args) > 1 and isinstance(layer.args[1], fx.Node) and layer.args[1].op == "get_attr"
+    if not constant or layer.kwargs:
+        return None
+    weight = attribute(module, str(layer.args[1].target))  # type: ignore[union-attr]
+    given = layer.args[2] if len(layer.args) > 2 else None
+    bias = attribute(module, str(given.target)) if isinstance(given, fx.Node) else None
+    mean, variance, eps, gamma, beta = norm
+    if layer.target in _CONVOLUTIONS:
+        return fuse_conv_bn_weights(weight, bias, mean, variance, eps, gamma, beta)
+    groups = layer.args[6] if len(layer.args) > 6 else 1
+    if layer.target in _TRANSPOSED and groups == 1:
+        return fuse_conv_bn_weights(weight, bias, mean, variance, eps, gamma, beta, transpose=True)
+    if layer.target is F.linear and len(layer.meta["shape"]) == 2:
+        return fuse_linear_bn_weights(weight, bias, mean, variance, eps, gamma, beta)
+    return None
+
+
+def _replace_weights(module: fx.GraphModule, layer: fx.Node, weight: Tensor, bias: Tensor | None) -> fx.Node:
+    with module.graph.inserting_before(layer):
+        tensors = [add_constant(module, f"{layer.name}_weight", weight)]
+        assert bias is not None
+        tensors.append(add_constant(module, f"{layer.name}_bias", bias))
+    layer.args = (layer.args[0], *tensors, *layer.args[3:])
+    return layer
+
+
+def _affine(module: fx.GraphModule, node: fx.Node, before: fx.Node, norm: _Norm) -> fx.Node:
+    mean, variance, eps, gamma, beta = norm
+    scale = gamma / torch.sqrt(variance + eps)
+    rank = len(node.meta["shape"])
+    shift = (beta - mean * scale).reshape(-1, *[1] * (rank - 2))
+    scale = scale.reshape(-1, *[1] * (rank - 2))
+    with module.graph.inserting_before(node):
+        product = module.graph.call_function(
+            torch.mul, (before, add_constant(module, f"{node.name}_scale", scale))
+        )
+        product.meta = dict(node.meta)
+        return module.graph.call_function(
+            torch.add, (product, add_constant(module, f"{node.name}_shift", shift))
+        )

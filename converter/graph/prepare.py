@@ -1,0 +1,181 @@
+"""Prepare a model for conversion: a canonical graph with named activation sites, and proof that it equals the model."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import ModelRefused
+from .batch_norm import fold_batch_norm
+from .canonical import canonicalise, check_signals, refuse_unknown
+from .operations import OPERATIONS, Kind
+from .pooling import move_max_pools
+from .signals import constants
+from .sites import Site, name_sites, site_of
+from .specialise import at_batch_size, inputs_of, run_shapes, specialise
+from .tracing import trace
+
+TOLERANCE = 1e-4
+"""The largest difference between a model and its prepared graph, in units of the spread of the model's output."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far the prepared graph is from the model, over every output on the example.
+
+    Args:
+        absolute: the largest absolute difference.
+        relative: the same in units of the spread (largest minus smallest value) of the model's output.
+        images: how many images were compared.
+    """
+
+    absolute: float
+    relative: float
+    images: int
+
+
+@dataclass(frozen=True)
+class PreparedGraph:
+    """A model as a canonical graph: constants, functions of the operation table, and activation sites.
+
+    Args:
+        module: computes what the model computes; its children of type `Site` are the activations.
+        proof: the comparison with the model.
+        input_shapes: the shape of one image of each input, without the batch.
+        notes: what was rewritten, one sentence each.
+    """
+
+    module: fx.GraphModule
+    proof: Proof
+    input_shapes: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The activation sites, in the order in which they run."""
+        return tuple(site for node in self.module.graph.nodes if (site := site_of(node)) is not None)
+
+    @property
+    def depth(self) -> int:
+        """The number of sites on the longest path from input to output."""
+        depth: dict[fx.Node, int] = {}
+        for node in self.module.graph.nodes:
+            before = max((depth[n] for n in node.all_input_nodes), default=0)
+            depth[node] = before + (site_of(node) is not None)
+        return max(depth.values(), default=0)
+
+
+def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedGraph:
+    """Return ``model`` as a canonical graph, compared with it on ``example``; the model itself stays untouched.
+
+    Args:
+        model: any traceable module; it is copied, put in evaluation mode, and half precision becomes float32.
+        example: one batch [batch, channels, ...], or a tuple with one for each argument of ``forward``.
+
+    Raises:
+        ModelRefused: the model cannot be traced, holds operations that cannot be converted (all are named), has no
+            activation, fails on the example, or the prepared graph differs from it by more than ``TOLERANCE``.
+    """
+    inputs = inputs_of(model, example)
+    original = copy.deepcopy(model).eval().requires_grad_(False)
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in original.parameters()):
+        original = original.float()
+    dtype = next((p.dtype for p in original.parameters() if p.dtype.is_floating_point), torch.float32)
+    inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
+    inputs = at_batch_size(inputs, max(2, len(inputs[0])))
+    module = trace(original, len(inputs))
+    refuse_unknown(module)
+    specialise(module, inputs)
+    canonicalise(module)
+    name_sites(module)
+    record_shapes(module, inputs)
+    notes = [*fold_batch_norm(module), *move_max_pools(module)]
+    check_signals(module)
+    notes += _keep_final_activation(module)
+    record_shapes(module, inputs)
+    module.delete_all_unused_submodules()
+    module.recompile()
+    module.requires_grad_(False)
+    if not any(isinstance(child, Site) for child in module.children()):
+        raise ModelRefused(
+            f"{type(model).__name__} has no activation that can spike: a spiking network needs at least one",
+            "check that the model calls nn.ReLU or F.relu in its forward pass",
+        )
+    shapes = tuple(tuple(x.shape[1:]) for x in inputs)
+    return PreparedGraph(module, prove(original, module, inputs), shapes, tuple(notes))
+
+
+def record_shapes(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
+    """Store the shape of each tensor in its node's ``meta["shape"]``, and one image's shape in each site."""
+    for node, shape in run_shapes(module, inputs).items():
+        if isinstance(shape, torch.Size):
+            node.meta["shape"] = tuple(shape)
+            site = site_of(node)
+            if site is not None:
+                site.shape = tuple(shape[1:])
+
+
+def _keep_final_activation(module: fx.GraphModule) -> list[str]:
+    """Leave an activation that only the output reads as a function on the window's mean, in place."""
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    notes = []
+    for node in output.all_input_nodes:
+        site = site_of(node)
+        if site is None or len(node.users) > 1:
+            continue
+        with module.graph.inserting_before(node):
+            if site.cap is None:
+                final = module.graph.call_function(torch.relu, node.args)
+            else:
+                final = module.graph.call_function(torch.clamp, (node.args[0], 0.0, site.cap))
+        final.meta = dict(node.meta)
+        node.replace_all_uses_with(final)
+        module.graph.erase_node(node)
+        notes.append(f"{site.name} is the network's output and stays analog")
+    return notes
+
+
+def prove(original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Proof:
+    """Compare ``module`` with ``original`` on ``inputs``, and image by image with itself.
+
+    Raises:
+        ModelRefused: an output is not finite, differs by more than ``TOLERANCE`` of its spread, or changes with the
+            other images of the batch.
+    """
+    with torch.no_grad():
+        expected = torch.utils._pytree.tree_leaves(original(*inputs))
+        found = torch.utils._pytree.tree_leaves(module(*inputs))
+        alone = torch.utils._pytree.tree_leaves(module(*(x[:1] for x in inputs)))
+    absolute = relative = 0.0
+    for e, f, a in zip(expected, found, alone, strict=True):
+        if not e.isfinite().all():
+            raise ModelRefused("the model's output holds NaN or infinity on the example", "check its weights")
+        spread = float(e.max() - e.min()) or float(e.abs().max()) or 1.0
+        difference = float((e - f).abs().max())
+        absolute, relative = max(absolute, difference), max(relative, difference / spread)
+        if f.shape[0] == len(inputs[0]) and float((f[:1] - a).abs().max()) > TOLERANCE * spread:
+            raise ModelRefused("one image of a batch changes another's result, so the model cannot be simulated in time")
+    if not relative <= TOLERANCE:
+        raise ModelRefused(
+            f"the prepared graph differs from the model by {absolute:.3g}, {relative:.3g} of the output's spread",
+            "please report the model: this is a fault of snnconvert",
+        )
+    return Proof(absolute, relative, len(inputs[0]))
+
+
+def is_window(node: fx.Node) -> bool:
+    """Return whether ``node`` is an operation that is exact only on the mean of a window, applied to a signal."""
+    operation = OPERATIONS.get(node.target)  # type: ignore[arg-type]
+    return node.op == "call_function" and operation is not None and operation.kind is Kind.WINDOW
+
+
+def constant_in_time(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes that no site precedes: the image and what is computed from it stay equal at every step."""
+    found = constants(graph)
+    for node in graph.nodes:
+        if node.op == "placeholder" or (
+            node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes)
+        ):
+            found.add(node)
+    return found

@@ -1,0 +1,49 @@
+"""The soft-reset integrate-and-fire neuron: streaming, deterministic.
+
+    v[t] = v[t-1] + I[t] + shift theta / T;  s[t] = 1[v[t] >= theta];  v[t] <- v[t] - theta s[t];  v[0] = v0 theta
+
+Sources: Bu et al. 2022 ("Optimized potential initialization", v0 = 1/2); Deng and Gu 2021 (arXiv 2103.00476; v0 = 0,
+shift = 1/2). For a current that is constant in time and between 0 and theta, both give the mean output
+(theta / T) clip(floor(T I / theta + 1/2), 0, T).
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .neuron import Neuron, soft_reset
+from .noise import Noise
+
+
+class IntegrateAndFire(Neuron):
+    """Soft-reset integrate-and-fire neurons.
+
+    Args:
+        initial_potential: v0 in units of theta.
+        shift: the potential added over a whole window, in units of theta (1/2: Deng and Gu).
+    """
+
+    streaming: ClassVar[bool] = True
+    stochastic: ClassVar[bool] = False
+
+    def __init__(
+        self, threshold: Tensor, steps: int, site: int, rank: int, initial_potential: float = 0.5, shift: float = 0.0
+    ) -> None:
+        super().__init__(threshold, steps, site, rank)
+        self.initial_potential = initial_potential
+        self.shift = shift
+
+    def start(self, current: Tensor) -> Tensor:
+        """Return v0 theta, in the shape of ``current`` [batch, channels, ...]."""
+        return torch.zeros_like(current) + self.initial_potential * self.threshold
+
+    def integrate(self, potential: Tensor, current: Tensor) -> Tensor:
+        """Return v + I + shift theta / T."""
+        if self.shift:
+            return potential + current + self.shift * self.threshold / self.steps
+        return potential + current
+
+    def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return s = 1[v >= theta] and v - theta s."""
+        return soft_reset(potential, self.threshold)

@@ -1,0 +1,70 @@
+"""Random numbers that depend only on what they are for: seed, site, image, neuron and step.
+
+No batch split, shard or number of workers can change a spike, because no generator state exists: each number is a hash of
+its coordinates. The hash is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"),
+int64 arithmetic that is bit-equal on every device.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST = _signed(0xBF58476D1CE4E5B9)
+_SECOND = _signed(0x94D049BB133111EB)
+
+
+def mix(x: Tensor) -> Tensor:
+    """Return the SplitMix64 finaliser of each int64 in ``x``, a bijection in which every input bit moves every output bit.
+
+    x = (x ^ (x >>> 30)) * 0xBF58476D1CE4E5B9;  x = (x ^ (x >>> 27)) * 0x94D049BB133111EB;  x = x ^ (x >>> 31)
+    """
+    x = x.clone()
+    for bits, factor in ((30, _FIRST), (27, _SECOND)):
+        _xor_shift_(x, bits).mul_(factor)
+    return _xor_shift_(x, 31)
+
+
+def _xor_shift_(x: Tensor, bits: int) -> Tensor:
+    logical = (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)  # >> keeps the sign; the mask makes the shift logical
+    return x.bitwise_xor_(logical)
+
+
+def stream(key: Tensor, index: Tensor) -> Tensor:
+    """Return element ``index`` of the SplitMix64 sequence that starts at ``key`` (int64, broadcast)."""
+    return mix(key + (index + 1) * _GOLDEN)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The random numbers of one forward pass.
+
+    Args:
+        seed: any integer.
+        index: the position of each image in its data set, int64 [batch].
+    """
+
+    seed: int
+    index: Tensor
+
+    def bits(self, site: int, shape: torch.Size | tuple[int, ...], step: int) -> Tensor:
+        """Return uniform int64 of ``shape`` [batch, ...] for step ``step`` of site number ``site``.
+
+        The hash of (site, step, neuron) and that of (seed, image) are joined by one more round.
+        """
+        device = self.index.device
+        key = stream(stream(torch.tensor(site, device=device), torch.tensor(0, device=device)), torch.tensor(step, device=device))
+        neuron = stream(key, torch.arange(torch.Size(shape[1:]).numel(), device=device))
+        image = stream(mix(torch.tensor(self.seed, device=device)), self.index)
+        return mix(image[:, None] + neuron).reshape(shape)
+
+    def uniform(self, site: int, shape: torch.Size | tuple[int, ...], step: int, dtype: torch.dtype) -> Tensor:
+        """Return uniform numbers in [0, 1) with 24 random bits, of ``shape`` [batch, ...]."""
+        bits = self.bits(site, shape, step)
+        return bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).to(dtype).mul_(2.0**-24)

@@ -1,0 +1,40 @@
+"""The deterministic two-phase neuron: accumulate a whole window, then fire the rounded count.
+
+    v = theta / 2 + sum_t I[t];  then for T steps: s[t] = 1[v >= theta], v <- v - theta s[t]
+    N = clip(floor(sum_t I[t] / theta + 1/2), 0, T)
+
+Source: the accumulate-first neuron of Hao et al. 2025 (arXiv 2412.13610, "ParaInf"), whose count is that of the
+quantiser of Bu et al. 2022 (arXiv 2303.04347). It differs in the order of its spikes: they come first, not last.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .neuron import Neuron, soft_reset
+from .noise import Noise
+
+
+def rounded_count(v: Tensor, steps: int) -> Tensor:
+    """Return N = clip(floor(v + 1/2), 0, T) for the accumulated input ``v`` in units of theta."""
+    return (v + 0.5).floor().clamp(0, steps)
+
+
+class TwoPhase(Neuron):
+    """Deterministic two-phase neurons."""
+
+    streaming: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+
+    def start(self, current: Tensor) -> Tensor:
+        """Return theta / 2, in the shape of ``current`` [batch, channels, ...]."""
+        return torch.zeros_like(current) + self.threshold / 2
+
+    def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return s = 1[v >= theta] and v - theta s."""
+        return soft_reset(potential, self.threshold)
+
+    def count(self, total: Tensor, noise: Noise) -> Tensor:
+        """Return N = clip(floor(total / theta + 1/2), 0, T)."""
+        return rounded_count(total / self.threshold, self.steps)

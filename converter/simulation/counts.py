@@ -1,0 +1,33 @@
+"""The `counts` executor: a two-phase network in one pass, whatever T.
+
+A two-phase site depends on the sum of its input only, and linear operations pass means through, so each site maps its mean
+input z to theta N / T, with N the spike count of T z.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx
+
+from ..neurons import Neuron, Noise
+
+
+class Counts(fx.Interpreter):
+    """Runs a canonical graph once, with a spike count at each site.
+
+    Args:
+        module: the canonical graph.
+        neurons: the neurons of each site, by the name of its child in ``module``.
+        noise: the random numbers of this pass.
+    """
+
+    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron], noise: Noise) -> None:
+        super().__init__(module)
+        self.extra_traceback = False  # it would rewrite the messages of our errors
+        self.neurons = neurons
+        self.noise = noise
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return theta N / T for the mean input of the site ``target``."""
+        neuron = self.neurons[target]
+        return neuron.count(args[0] * neuron.steps, self.noise) * (neuron.threshold / neuron.steps)

@@ -1,0 +1,84 @@
+"""When each node of a graph speaks: windows, levels, latency and memory.
+
+A node's *level* is the window in which its train runs. A streaming neuron answers in the window of its input; a two-phase or
+shuffled one in the next. An operation that is exact only on window means is applied when the window closes, and its value
+is then held for the next window; where only two-phase sites read it, they take it at the close, which costs nothing.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from torch import fx
+
+from ..graph.prepare import constant_in_time, is_window
+from ..graph.sites import site_of
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The timing of ``graph``.
+
+    Args:
+        graph: a canonical graph; each node's ``meta["shape"]`` is known.
+        streaming: the neurons fire in the step in which they integrate.
+        shuffled: trains are re-ordered before they leave their site.
+    """
+
+    graph: fx.Graph
+    streaming: bool
+    shuffled: bool
+
+    @cached_property
+    def constant(self) -> set[fx.Node]:
+        """The nodes that carry the same value at every step."""
+        return constant_in_time(self.graph)
+
+    @cached_property
+    def windowed(self) -> set[fx.Node]:
+        """The operations that are applied once per window, to the mean of their input."""
+        return {n for n in self.graph.nodes if is_window(n) and n not in self.constant and not self.streaming}
+
+    @cached_property
+    def delayed(self) -> bool:
+        """Whether a site's train leaves one window after its input."""
+        return self.shuffled or not self.streaming
+
+    @cached_property
+    def level(self) -> dict[fx.Node, int]:
+        """The window, from 0, in which each node's train runs; a windowed value is known when the one before closes."""
+        level: dict[fx.Node, int] = {}
+        for node in self.graph.nodes:
+            inputs = node.all_input_nodes
+            level[node] = max((level[n] for n in inputs), default=0)
+            waits = node in self.windowed or (site_of(node) is not None and self.delayed)
+            level[node] += waits and inputs[0] not in self.windowed
+        return level
+
+    @cached_property
+    def windows(self) -> int:
+        """The number of windows until the output is known."""
+        output = next(n for n in self.graph.nodes if n.op == "output")
+        return max(self.level[n] + (n not in self.windowed) for n in output.all_input_nodes)
+
+    @cached_property
+    def last_reader(self) -> dict[fx.Node, fx.Node]:
+        """The last node that reads each node's value."""
+        last: dict[fx.Node, fx.Node] = {}
+        for node in self.graph.nodes:
+            for source in node.all_input_nodes:
+                last[source] = node
+        return last
+
+    @cached_property
+    def values_per_image(self) -> int:
+        """The largest number of values that are alive at once for one image and one step."""
+        alive: dict[fx.Node, int] = {}
+        most = 0
+        for node in self.graph.nodes:
+            alive[node] = 0 if node.op == "get_attr" else prod(node.meta.get("shape", (1,))[1:])
+            most = max(most, sum(alive.values()))
+            for source in node.all_input_nodes:
+                if self.last_reader[source] is node:
+                    alive.pop(source, None)
+        return most

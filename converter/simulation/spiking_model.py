@@ -1,0 +1,249 @@
+"""The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataRefused, UsageError, choice
+from ..graph import PreparedGraph
+from ..graph.sites import site_of
+from ..neurons import NEURONS, SHUFFLES, Neuron, Noise
+from ..thresholds import Thresholds
+from .counts import Counts
+from .layers import Layers
+from .schedule import Schedule
+from .steps import Steps
+
+EXECUTORS = ("counts", "layers", "steps")
+"""The simulators; all give the same answer."""
+
+MEMORY = 2**25
+"""The bytes of trains that the `layers` executor works on at once: as much as stays near the caches of a core."""
+
+
+class SpikingModel(nn.Module):
+    """A spiking network that answers like the network it was converted from, from T steps per site.
+
+    It resets itself on every call, needs no gradient, and gives the same spikes for the same seed and image index, on
+    every executor that draws step by step and for every batch split.
+
+    Args:
+        graph: the prepared network.
+        thresholds: one or one per channel for each site.
+        neuron: one of `NEURONS`.
+        steps: T, the length of a window.
+        shuffle: one of `SHUFFLES`.
+        seed: selects the random numbers of stochastic neurons and of shuffling.
+        options: further arguments of the neuron.
+
+    Raises:
+        UsageError: a name or number out of range.
+        CalibrationRefused: the thresholds do not fit.
+    """
+
+    def __init__(
+        self,
+        graph: PreparedGraph,
+        thresholds: Thresholds,
+        *,
+        neuron: str,
+        steps: int,
+        shuffle: str = "none",
+        seed: int = 0,
+        options: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        choice("neuron", neuron, tuple(NEURONS))
+        choice("shuffle", shuffle, SHUFFLES)
+        if steps < 1:
+            raise UsageError(f"the number of steps T must be at least 1, got {steps}")
+        thresholds.check(graph, steps)
+        self.graph, self.thresholds = graph, thresholds
+        self.neuron, self.steps, self.shuffle, self.seed = neuron, steps, shuffle, seed
+        self.options = dict(options or {})
+        self.ann = graph.module
+        self.neurons = nn.ModuleDict()
+        nodes = [n for n in graph.module.graph.nodes if site_of(n) is not None]
+        for number, node in enumerate(nodes):
+            site = graph.module.get_submodule(str(node.target))
+            theta = thresholds.values[site.name]  # type: ignore[index]
+            self.neurons[str(node.target)] = NEURONS[neuron](
+                theta, steps, number, len(node.meta["shape"]), **self.options
+            )
+        self.schedule = Schedule(graph.module.graph, self.streaming, shuffle != "none")
+
+    @property
+    def streaming(self) -> bool:
+        """Whether neurons fire in the step in which they integrate, so that the output improves step by step."""
+        return NEURONS[self.neuron].streaming
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the result depends on the seed."""
+        return NEURONS[self.neuron].stochastic or (self.streaming and self.shuffle != "none")
+
+    @property
+    def executors(self) -> tuple[str, ...]:
+        """The executors that can run this network, the fastest first."""
+        return EXECUTORS[1:] if self.streaming else EXECUTORS
+
+    @property
+    def depth(self) -> int:
+        """The number of sites on the longest path."""
+        return self.graph.depth
+
+    @property
+    def end_to_end_steps(self) -> int:
+        """The steps from an image to its first answer: T for streaming neurons, (L + 1) T for two-phase ones."""
+        return self.schedule.windows * self.steps
+
+    @property
+    def interval(self) -> int:
+        """The steps between two answers when images follow each other through the network."""
+        return self.steps
+
+    @property
+    def levels(self) -> int:
+        """The number of values that a neuron's window can stand for, T + 1."""
+        return self.steps + 1
+
+    @property
+    def spike_type(self) -> str:
+        """What travels on a site's output wire: "binary" spikes."""
+        return "binary"
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of one image of each input."""
+        return self.graph.input_shapes
+
+    def forward(self, *inputs: Tensor, index: Tensor | None = None, executor: str | None = None) -> Any:
+        """Return the mean of the output over its window: logits [batch, classes].
+
+        Args:
+            inputs: the images, [batch, channels, ...], the same at every step.
+            index: the position of each image in its data set, int64 [batch]; 0, 1, ... by default. It selects the random
+                numbers, so that the same image gets the same spikes in every batch.
+            executor: one of ``executors``; the first by default.
+
+        Raises:
+            UsageError: the executor cannot run this network.
+            DataRefused: the inputs have another shape than those the network was converted for.
+        """
+        executor = self.executors[0] if executor is None else choice("executor", executor, EXECUTORS)
+        if executor not in self.executors:
+            raise UsageError(
+                f"the counts executor needs two-phase neurons, and {self.neuron!r} neurons fire while they integrate",
+                f"use one of {', '.join(self.executors)}",
+            )
+        noise = self._noise(inputs, index)
+        with torch.no_grad():
+            if executor == "counts":
+                return Counts(self.ann, self._neurons(), noise).run(*inputs)
+            if executor == "steps":
+                trains = Steps(self.ann, self._neurons(), self.schedule, noise, self.shuffle, self.steps).run(inputs)
+                return _map(lambda train: train.mean(0), trains)
+            return self._in_layers(inputs, noise)
+
+    def by_t(self, *inputs: Tensor, index: Tensor | None = None) -> Any:
+        """Return the mean of the output over its first 1, 2, ..., T steps: logits [T, batch, classes].
+
+        Raises:
+            UsageError: the neurons are two-phase or shuffled, so there is no answer before the window is complete.
+            DataRefused: as for `forward`.
+        """
+        if self.schedule.delayed:
+            raise UsageError(
+                f"{self.neuron!r} neurons{' with shuffling' * (self.shuffle != 'none')} answer once a window, not at every step",
+                "by_t needs a streaming neuron without shuffling",
+            )
+        with torch.no_grad():
+            chunks = self._chunks(inputs, self._noise(inputs, index))
+            trains = _join(list(chunks), lambda parts: torch.cat(parts))
+            return _map(lambda train: train.cumsum(0) / _time(train), trains)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the network is made of, JSON-able: neuron, timing, sites, and what was rewritten."""
+        notes = list(self.graph.notes)
+        if self.shuffle != "none" and not self.streaming:
+            notes.append("shuffling cannot change a two-phase network: its sites depend on spike counts only")
+        return {
+            "neuron": self.neuron,
+            "steps": self.steps,
+            "end_to_end_steps": self.end_to_end_steps,
+            "interval": self.interval,
+            "levels": self.levels,
+            "spike_type": self.spike_type,
+            "shuffle": self.shuffle,
+            "options": self.options,
+            "seed": self.seed,
+            "executors": list(self.executors),
+            "sites": [{"name": s.name, "shape": list(s.shape), "cap": s.cap} for s in self.graph.sites],
+            "input": "analog (direct coding)",
+            "output": "accumulator",
+            "notes": notes,
+        }
+
+    def _neurons(self) -> dict[str, Neuron]:
+        return dict(self.neurons.items())  # type: ignore[arg-type]
+
+    def _noise(self, inputs: tuple[Tensor, ...], index: Tensor | None) -> Noise:
+        shapes = tuple(tuple(x.shape[1:]) for x in inputs)
+        if shapes != self.input_shapes:
+            raise DataRefused(
+                f"the network takes images of shape {_shapes(self.input_shapes)}, got {_shapes(shapes)}",
+                "give a batch [batch, channels, ...] of the size the network was converted for",
+            )
+        batch = len(inputs[0])
+        if index is None:
+            index = torch.arange(batch)
+        if index.shape != (batch,):
+            raise DataRefused(f"expected one index for each of {batch} images, got shape {list(index.shape)}")
+        return Noise(self.seed, index.to(inputs[0].device))
+
+    def _bytes_per_step(self, x: Tensor) -> int:
+        return self.schedule.values_per_image * x.element_size()
+
+    def _in_layers(self, inputs: tuple[Tensor, ...], noise: Noise) -> Any:
+        if not self.schedule.delayed:
+            sums = _join(
+                [_map(lambda train: train.sum(0), part) for part in self._chunks(inputs, noise)],
+                lambda parts: torch.stack(parts).sum(0) / self.steps,
+            )
+            return sums
+        rows = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * self.steps))
+        parts = []
+        for start in range(0, len(inputs[0]), rows):
+            part = slice(start, start + rows)
+            layers = self._layers(Noise(noise.seed, noise.index[part]))
+            trains = layers.chunk(tuple(x[part] for x in inputs), 0, self.steps)
+            parts.append(_map(lambda train: train.mean(0), trains))
+        return _join(parts, lambda tensors: torch.cat(tensors))
+
+    def _chunks(self, inputs: tuple[Tensor, ...], noise: Noise) -> Any:
+        """Yield the output trains of a streaming network, as many steps at a time as fit in ``MEMORY``."""
+        layers = self._layers(noise)
+        size = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
+        for first in range(0, self.steps, size):
+            yield layers.chunk(inputs, first, min(size, self.steps - first))
+
+    def _layers(self, noise: Noise) -> Layers:
+        return Layers(self.ann, self._neurons(), self.schedule, noise, self.shuffle)
+
+
+def _map(function: Any, structure: Any) -> Any:
+    return torch.utils._pytree.tree_map(function, structure)
+
+
+def _join(structures: list[Any], function: Any) -> Any:
+    return torch.utils._pytree.tree_map(lambda *parts: function(parts), *structures)
+
+
+def _time(train: Tensor) -> Tensor:
+    return torch.arange(1, len(train) + 1, device=train.device, dtype=train.dtype).view(-1, *[1] * (train.ndim - 1))
+
+
+def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return " and ".join("x".join(map(str, shape)) for shape in shapes)
+

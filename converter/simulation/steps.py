@@ -1,0 +1,157 @@
+"""The `steps` executor: one time step through the whole network after the other, as a chip does it; the reference.
+
+Windows run one after the other. In the window of level k, at each of T steps, every node of that level speaks, and every
+node that answers in a later window listens to what it hears. Trains that a later window reads wait in a delay line.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..graph.prepare import is_window
+from ..graph.signals import constants
+from ..neurons import Neuron, Noise, shuffle
+from .schedule import Schedule
+from .window import accumulated, apply
+
+
+class Steps:
+    """Runs a canonical graph step by step.
+
+    Args:
+        module: the canonical graph.
+        neurons: the neurons of each site, by the name of its child in ``module``.
+        schedule: the timing of the graph.
+        noise: the random numbers of this pass.
+        order: how trains are re-ordered, one of `SHUFFLES`.
+        steps: T, the length of a window.
+    """
+
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        neurons: Mapping[str, Neuron],
+        schedule: Schedule,
+        noise: Noise,
+        order: str,
+        steps: int,
+    ) -> None:
+        self.module, self.neurons, self.schedule = module, neurons, schedule
+        self.noise, self.order, self.steps = noise, order, steps
+        self.steady: dict[fx.Node, Any] = {}  # constants, and window operations once their window has closed
+        self.now: dict[fx.Node, Any] = {}  # what every node of the running level says at this step
+        self.trains: dict[fx.Node, list[Tensor]] = {}  # delay lines, one entry a step
+        self.spikes: dict[fx.Node, list[Tensor]] = {}  # spikes that wait for their new order
+        self.potential: dict[fx.Node, Tensor] = {}
+        self.total: dict[fx.Node, Tensor] = {}
+        self.before: dict[fx.Node, Tensor] = {}
+
+    def run(self, inputs: tuple[Tensor, ...]) -> Any:
+        """Return what the output carries in its window, [steps, batch, ...], in the structure of the output."""
+        *nodes, output = self.schedule.graph.nodes
+        level = self.schedule.level
+        self._compute_constants(nodes, inputs)
+        moving = [n for n in nodes if n not in self.schedule.constant and n not in self.schedule.windowed]
+        answering_later = [n for n in nodes if n in self.schedule.windowed or (n.op == "call_module" and self.schedule.delayed)]
+        for window in range(self.schedule.windows):
+            speaking = [n for n in moving if level[n] == window]
+            listening = [n for n in answering_later if level[n] == window + 1]
+            waited_for = [n for n in speaking if any(r is output or level[r] > window for r in n.users)]
+            for t in range(self.steps):
+                for node in speaking:
+                    self.now[node] = self._speak(node, t)
+                for node in listening:
+                    self._listen(node, t)
+                for node in waited_for:
+                    self.trains.setdefault(node, []).append(self.now[node])
+                self.now.clear()
+            for node in listening:
+                self._close(node)
+        return fx.node.map_arg(output.args[0], self._train)
+
+    def _compute_constants(self, nodes: list[fx.Node], inputs: tuple[Tensor, ...]) -> None:
+        interpreter = fx.Interpreter(self.module, garbage_collect_values=False)
+        given = iter(inputs)
+        weights = constants(self.schedule.graph)
+        for node in nodes:
+            if node.op == "placeholder":
+                interpreter.env[node] = next(given)
+            elif node in self.schedule.constant or node in weights:
+                interpreter.env[node] = interpreter.run_node(node)
+        self.steady = dict(interpreter.env)
+
+    def _read(self, node: fx.Node, t: int) -> Any:
+        if node in self.steady:
+            return self.steady[node]
+        return self.now[node] if node in self.now else self.trains[node][t]
+
+    def _train(self, node: fx.Node) -> Tensor:
+        return torch.stack([self._read(node, t) for t in range(self.steps)])
+
+    def _speak(self, node: fx.Node, t: int) -> Any:
+        if node.op == "call_module":
+            return self._fire(node, t)
+        if is_window(node):
+            return self._change(node, t)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._read(n, t))
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _fire(self, node: fx.Node, t: int) -> Tensor:
+        neuron = self.neurons[str(node.target)]
+        if self.order != "none":
+            return self.spikes[node][t] * neuron.threshold
+        if neuron.streaming:
+            self._integrate(node, self._read(node.all_input_nodes[0], t))
+        spikes, self.potential[node] = neuron.fire(self.potential[node], t, self.noise)
+        return spikes * neuron.threshold
+
+    def _integrate(self, node: fx.Node, current: Tensor) -> None:
+        neuron = self.neurons[str(node.target)]
+        if node not in self.potential:
+            self.potential[node] = neuron.start(current)
+        self.potential[node] = neuron.integrate(self.potential[node], current)
+
+    def _change(self, node: fx.Node, t: int) -> Tensor:
+        """Return the change of a window operation's accumulated result, in a streaming network."""
+        x = self._read(node.all_input_nodes[0], t)
+        self.total[node] = self.total[node] + x if node in self.total else x
+        now = accumulated(node, self.total[node], t + 1)
+        change = now - self.before[node] if node in self.before else now
+        self.before[node] = now
+        return change
+
+    def _listen(self, node: fx.Node, t: int) -> None:
+        """Take in one step of the window before the one in which ``node`` answers."""
+        source = node.all_input_nodes[0]
+        if source in self.schedule.windowed:
+            return
+        x = self._read(source, t)
+        if node.op != "call_module":
+            self.total[node] = self.total[node] + x if node in self.total else x
+            return
+        self._integrate(node, x)
+        neuron = self.neurons[str(node.target)]
+        if neuron.streaming:
+            spikes, self.potential[node] = neuron.fire(self.potential[node], t, self.noise)
+            self.spikes.setdefault(node, []).append(spikes)
+
+    def _close(self, node: fx.Node) -> None:
+        """End the window that ``node`` listened to."""
+        source = node.all_input_nodes[0]
+        if node.op != "call_module":
+            mean = self.steady[source] if source in self.steady else self.total.pop(node) / self.steps
+            self.steady[node] = apply(node, mean)
+            return
+        neuron = self.neurons[str(node.target)]
+        if source in self.schedule.windowed:
+            self._integrate(node, self.steady[source] * self.steps)
+        if self.order == "none":
+            return
+        if not neuron.streaming:
+            self.spikes[node] = []
+            for t in range(self.steps):
+                spikes, self.potential[node] = neuron.fire(self.potential[node], t, self.noise)
+                self.spikes[node].append(spikes)
+        self.spikes[node] = list(shuffle(torch.stack(self.spikes[node]), self.order, neuron.site, self.noise))

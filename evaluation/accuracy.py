@@ -1,0 +1,182 @@
+"""How often a spiking model is right, next to its ANN, on the same images."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from snnconvert.converter.errors import DataRefused, ModelRefused, UsageError
+from snnconvert.converter.simulation import SpikingModel
+from torch import Tensor, nn
+
+from .result import Difference, Evaluation, Reference, Spiking
+from .statistics import Interval, agreement, mean_and_deviation, paired_difference, wilson
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What came of one batch: classes [batch] of the ANN, [seeds, T or 1, batch] of the SNN, and top-5 hits."""
+
+    labels: NDArray[np.int64]
+    ann: NDArray[np.int64]
+    snn: NDArray[np.int64]
+    ann_top5: NDArray[np.bool_] | None
+    snn_top5: NDArray[np.bool_] | None
+
+
+def evaluate(
+    model: SpikingModel,
+    batches: Iterable[Batch],
+    *,
+    against: nn.Module | None = None,
+    seeds: int = 1,
+    executor: str | None = None,
+) -> Evaluation:
+    """Run ``model`` and its ANN over ``batches`` once, every seed on every batch.
+
+    Args:
+        model: the spiking network; its own seed is the first one and is restored afterwards.
+        batches: normalised images [B, C, H, W], labels [B] and positions in the data set [B].
+        against: another ANN in eval mode to compare with; by default the network that ``model`` was made from.
+        seeds: how many random seeds a stochastic network runs with; a deterministic one runs once.
+        executor: the executor to use, by default the model's best; naming one gives no ``by_t``.
+
+    Raises:
+        UsageError: fewer than one seed, or ``against`` in training mode.
+        DataRefused: no image, images or labels that do not fit the network, or logits that are not finite.
+        ModelRefused: ``against`` has another number of classes.
+    """
+    if seeds < 1:
+        raise UsageError(f"expected at least one seed, got {seeds}")
+    if against is not None and against.training:
+        raise UsageError("the ANN to compare with is in training mode", "call .eval() on it first")
+    ann = model.ann if against is None else against
+    repeats = seeds if model.stochastic else 1
+    first_seed, started = model.seed, time.perf_counter()
+    try:
+        with torch.no_grad():
+            marks = [_mark(model, ann, batch, range(first_seed, first_seed + repeats), executor) for batch in batches]
+    finally:
+        model.seed = first_seed
+    images = sum(part.labels.size for part in marks)
+    if not images:
+        raise DataRefused("expected images to evaluate on, got none")
+    reference, spiking, by_t = _summary(marks, model.stochastic)
+    return Evaluation(
+        ann=reference,
+        snn=spiking,
+        by_t=by_t if _streams(model) and executor is None else None,
+        neuron=model.neuron,
+        steps=model.steps,
+        end_to_end_steps=model.end_to_end_steps,
+        interval=model.interval,
+        levels=model.levels,
+        spike_type=model.spike_type,
+        executor=executor or model.executors[0],
+        seeds=repeats,
+        images=images,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, executor: str | None) -> _Marks:
+    device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+    images, labels, index = batch[0].to(device), batch[1].to(device), batch[2]
+    _check_images(images, model.input_shapes)
+    expected = ann(images)
+    _check_logits(expected, labels, "the ANN")
+    outputs = []
+    for seed in seeds:
+        model.seed = seed
+        if _streams(model) and executor is None:
+            outputs.append(model.by_t(images, index=index))
+        else:
+            outputs.append(model(images, index=index, executor=executor)[None])
+        _check_logits(outputs[-1][-1], labels, "the spiking network")
+    logits = torch.stack(outputs)  # [seeds, T or 1, batch, classes]
+    if logits.shape[-1] != expected.shape[-1]:
+        raise ModelRefused(
+            f"the spiking network has {logits.shape[-1]} classes, the network to compare with {expected.shape[-1]}"
+        )
+    return _Marks(
+        labels.cpu().numpy(),
+        expected.argmax(-1).cpu().numpy(),
+        logits.argmax(-1).cpu().numpy(),
+        _top5(expected, labels),
+        _top5(logits[:, -1], labels),
+    )
+
+
+def _summary(marks: list[_Marks], stochastic: bool) -> tuple[Reference, Spiking, list[float]]:
+    labels, ann, snn = (
+        np.concatenate([getattr(part, name) for part in marks], -1) for name in ("labels", "ann", "snn")
+    )
+    right, ann_right = snn == labels, (ann == labels).astype(np.float64)
+    top1, deviation = mean_and_deviation([100 * float(share) for share in right[:, -1].mean(-1)])
+    by_image = right[:, -1].mean(0)
+    difference, interval = paired_difference(by_image, ann_right)
+    spiking = Spiking(
+        top1=top1,
+        top5=_percent([part.snn_top5 for part in marks]),
+        top1_std=deviation if stochastic else 0.0,
+        ci95=_percents(wilson(float(by_image.sum()), by_image.size)),
+        agreement=100 * agreement(snn[:, -1], ann),
+        difference=Difference(100 * difference, _percents(interval)),
+    )
+    reference = Reference(100 * float(ann_right.mean()), _percent([part.ann_top5 for part in marks]))
+    return reference, spiking, [100 * float(share) for share in right.mean((0, 2))]
+
+
+def _top5(logits: Tensor, labels: Tensor) -> NDArray[np.bool_] | None:
+    """Say whether the label is among the five largest of ``logits`` [..., batch, classes]: [..., batch]."""
+    if logits.shape[-1] < 6:
+        return None
+    hits: NDArray[np.bool_] = (logits.topk(5).indices == labels[:, None]).any(-1).cpu().numpy()
+    return hits
+
+
+def _percent(hits: list[NDArray[np.bool_] | None]) -> float | None:
+    known = [part for part in hits if part is not None]
+    return 100 * float(np.concatenate(known, -1).mean()) if known else None
+
+
+def _percents(interval: Interval) -> Interval:
+    return 100 * interval[0], 100 * interval[1]
+
+
+def _check_images(images: Tensor, shapes: tuple[tuple[int, ...], ...]) -> None:
+    given = (tuple(images.shape[1:]),)
+    if given != tuple(tuple(shape) for shape in shapes):
+        raise DataRefused(
+            f"the network takes inputs of shape {_shapes(shapes)}, the data set gives {_shapes(given)}",
+            "convert the model again with --size of the data set, or evaluate on the data it was trained on",
+        )
+
+
+def _shapes(shapes: Iterable[Iterable[int]]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
+
+
+def _check_logits(logits: Tensor, labels: Tensor, whose: str) -> None:
+    if logits.dim() != 2:
+        raise ModelRefused(f"expected logits [batch, classes] of {whose}, got shape {_shapes([logits.shape])}")
+    if not logits.isfinite().all():
+        raise DataRefused(
+            f"the logits of {whose} are not all finite", "check the images for NaN and the weights for overflow"
+        )
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < logits.shape[-1]):
+        raise DataRefused(
+            f"expected labels from 0 to {logits.shape[-1] - 1}, the classes of {whose},"
+            f" got {int(labels.min())} to {int(labels.max())}",
+            "evaluate on the data set that the network was trained on",
+        )
+
+
+def _streams(model: SpikingModel) -> bool:
+    """Say whether there is an answer at every step; shuffling needs the whole train first."""
+    return model.streaming and model.shuffle == "none"

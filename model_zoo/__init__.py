@@ -1,0 +1,19 @@
+"""Names to things: architectures, weights and data sets."""
+
+from .architectures import KnownArchitecture, known_architectures
+from .datasets import open_dataset
+from .image_data import ImageData
+from .models import LoadedModel, load_model
+from .named_data import DATASETS
+from .preprocessing import Preprocessing
+
+__all__ = [
+    "DATASETS",
+    "ImageData",
+    "KnownArchitecture",
+    "LoadedModel",
+    "Preprocessing",
+    "known_architectures",
+    "load_model",
+    "open_dataset",
+]

@@ -1,0 +1,57 @@
+"""One reference in, labelled images out."""
+
+import difflib
+import os
+from pathlib import Path
+
+from snnconvert.converter.errors import DataRefused, UsageError
+
+from .arrays import array_reader, read_npz
+from .image_data import ImageData
+from .image_folder import open_folder
+from .named_data import DATASETS, default_root, read_named
+from .preprocessing import Preprocessing
+
+
+def open_dataset(reference: str, *, split: str, preprocessing: Preprocessing, root: Path | None = None) -> ImageData:
+    """Return the labelled images that ``reference`` names.
+
+    Args:
+        reference: one of ``DATASETS``, a folder with one sub-folder of images per class, or an .npz file with
+            ``images`` and ``labels``.
+        split: "train" or "test"; paths have no parts, so it is ignored for them.
+        preprocessing: what the network expects of an image.
+        root: folder for the data sets that have a name; by default SNNCONVERT_DATA or ~/.cache/snnconvert.
+
+    Raises:
+        UsageError: neither a name nor a path, or an unknown split.
+        DataRefused: data that cannot be read, or do not fit the network.
+    """
+    if reference in DATASETS:
+        images, labels, classes = read_named(reference, split, root or default_root())
+        return ImageData(
+            reference, split, classes, labels, preprocessing, array_reader(images, preprocessing, reference)
+        )
+    path = Path(reference)
+    if path.is_dir():
+        folder = open_folder(path, preprocessing)
+        return ImageData(reference, "", folder.classes, folder.labels, preprocessing, folder.read)
+    _check_file(path, reference)
+    images, labels = read_npz(path)
+    reader = array_reader(images, preprocessing, reference)
+    return ImageData(reference, "", int(labels.max()) + 1, labels, preprocessing, reader)
+
+
+def _check_file(path: Path, reference: str) -> None:
+    if not path.exists() and not path.suffix and os.sep not in reference:
+        close = difflib.get_close_matches(reference, DATASETS, 1)
+        raise UsageError(
+            f"unknown data set {reference!r}: expected one of {', '.join(DATASETS)}, a folder or an .npz file",
+            f"did you mean {close[0]!r}?" if close else None,
+        )
+    if not path.exists():
+        raise DataRefused(f"{reference} does not exist")
+    if path.suffix != ".npz":
+        raise DataRefused(
+            f"{reference}: expected a folder of images or an .npz file, got a {path.suffix or 'nameless'} file"
+        )

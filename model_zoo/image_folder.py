@@ -1,0 +1,116 @@
+"""A folder of images: one sub-folder per class, as in ImageNet."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from snnconvert.converter.errors import DataRefused
+from torch import Tensor
+
+from .arrays import check_channels
+from .image_data import Labels
+from .libraries import timm
+from .preprocessing import Preprocessing
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+PARTS = {"train", "training", "val", "valid", "validation", "test"}
+_WNID = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images under a folder, decoded when they are read.
+
+    Args:
+        root: the folder.
+        files: path of each image.
+        labels: class of each image, int64 [count].
+        classes: number of classes.
+        preprocessing: what the network expects of an image.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    labels: Labels
+    classes: int
+    preprocessing: Preprocessing
+
+    def read(self, positions: Labels) -> Tensor:
+        """Return the images at ``positions`` as bytes [B, 3, H, W] of the network's size.
+
+        Raises:
+            DataRefused: a file that is no image, is damaged, or has another size where no resizing was asked for.
+        """
+        return torch.cat([self._read_file(self.files[position]) for position in positions])
+
+    def _read_file(self, path: Path) -> Tensor:
+        image = torch.from_numpy(_decode(path)).permute(2, 0, 1)[None]
+        try:
+            return self.preprocessing.fit(image)
+        except DataRefused as error:
+            raise DataRefused(f"{path}: {error.message}", error.hint) from error
+
+
+def open_folder(root: Path, preprocessing: Preprocessing) -> ImageFolder:
+    """Return the images under ``root``, read as RGB.
+
+    Classes are the sub-folders in alphabetical order; those named by ImageNet's wnids (n01440764) get their index
+    among the 1,000 classes of ILSVRC.
+
+    Raises:
+        DataRefused: no sub-folders, one without images, wnids mixed with other names or not among the 1,000, or a
+            network that does not take colour images.
+    """
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = [folder.name for folder in folders]
+    if not folders:
+        got = "only files" if any(root.iterdir()) else "nothing"
+        raise DataRefused(f"{root}: expected one sub-folder of images per class, found {got}")
+    if {name.lower() for name in names} <= PARTS:
+        raise DataRefused(f"{root} holds the parts {', '.join(names)}, not classes", f"name one: {folders[0]}")
+    check_channels(3, preprocessing, str(root), ())
+    indices, classes = _class_indices(root, names)
+    files, labels = [], []
+    for folder, label in zip(folders, indices, strict=True):
+        found = _images(folder)
+        files += found
+        labels += [label] * len(found)
+    return ImageFolder(root, tuple(files), np.array(labels, np.int64), classes, preprocessing)
+
+
+def _class_indices(root: Path, names: list[str]) -> tuple[list[int], int]:
+    other = [name for name in names if not _WNID.fullmatch(name)]
+    if len(other) == len(names):
+        return list(range(len(names))), len(names)
+    if other:
+        raise DataRefused(f"{root}: some class folders are named by ImageNet wnids, {other[0]!r} is not")
+    known = {wnid: index for index, wnid in enumerate(timm().data.ImageNetInfo("imagenet-1k").label_names())}
+    foreign = [name for name in names if name not in known]
+    if foreign:
+        raise DataRefused(f"{root}: the wnid {foreign[0]} is not among the 1,000 classes of ILSVRC")
+    return [known[name] for name in names], len(known)
+
+
+def _images(folder: Path) -> list[Path]:
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    found = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    if not found:
+        raise DataRefused(
+            f"the class folder {folder} holds no images", f"expected files ending in {', '.join(SUFFIXES)}"
+        )
+    return found
+
+
+def _decode(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return the image in ``path`` as bytes [H, W, 3]."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataRefused(f"{path} has more than 8 bits per channel (mode {image.mode}), expected bytes")
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataRefused(f"{path} is no image, or a damaged one: {error}", "remove or replace the file") from error

@@ -1,0 +1,134 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from snnconvert.converter.artifact import load
+from snnconvert.converter.neurons import NEURONS, SHUFFLES
+from snnconvert.model_zoo import load_model
+
+MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The embedded network as a user's own file, in a folder that is not the current one."""
+    path = tmp_path / "mine" / "resnet.pt"
+    path.parent.mkdir()
+    torch.save(load_model(MODEL).model.state_dict(), path)
+    return path
+
+
+def test_a_checkpoint_as_typed(run: Callable[..., Any], checkpoint: Path) -> None:
+    result = run("convert", checkpoint, "--neuron", "tpp", "-T", 8)
+    assert result.code == 0, result.stderr
+    path = checkpoint.with_name("resnet-tpp-T8.snn")
+    model, about = load(path)
+    assert (model.neuron, model.steps) == ("tpp", 8)
+    assert about["model"] == {"name": MODEL, "source": str(checkpoint), "classes": 10}
+    assert set(about) == {"model", "preprocessing", "calibration", "recipe", "versions", "proof"}
+    for said in ("fashion-resnet8", "10 classes", "1x28x28, mean (0.286)", "equal to the model within", "batch-norm"):
+        assert said in result.stderr
+    assert str(path) in result.stdout
+    assert f"{model.end_to_end_steps}, a result every 8 when pipelined" in result.stdout
+
+
+def test_a_name_goes_to_the_current_folder_and_tells_all_in_json(run: Callable[..., Any], calibration: Path) -> None:
+    result = run("convert", MODEL, "--neuron", "if", "-T", 4, "--calibration", calibration, "--json", "--quiet")
+    assert result.code == 0
+    assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
+    found = result.document
+    assert found["artefact"] == "fashion-resnet8-if-T4.snn"
+    assert Path(found["artefact"]).is_file()
+    assert (found["neuron"], found["steps"], found["end_to_end_steps"], found["levels"]) == ("if", 4, 4, 5)
+    assert found["spike_type"] == "binary"
+    assert found["sites"] == 7
+    assert found["proof"]["relative"] < 1e-4
+    assert found["calibration"]["images"] == 100
+    assert found["recipe"]["rule"] == "mse"
+    assert found["notes"]
+
+
+def test_data_without_a_calibration_file(run: Callable[..., Any], calibration: Path) -> None:
+    direct = run("convert", MODEL, "--data", DATA, "--images", 100, "--json", "-o", "a.snn").document
+    assert direct["calibration"]["data"] == DATA
+    run("convert", MODEL, "--calibration", calibration, "-o", "b.snn")
+    first, second = (load(Path(name))[0].thresholds for name in ("a.snn", "b.snn"))
+    assert first.source["sha256"] == second.source["sha256"]
+    assert all(torch.equal(first.values[name], second.values[name]) for name in first.values)
+
+
+def test_images_are_drawn_by_seed(run: Callable[..., Any]) -> None:
+    hashes = [
+        run("convert", MODEL, "--data", DATA, "--images", 20, "--seed", seed, "--json", "-o", f"{n}.snn").document
+        for n, seed in enumerate((0, 0, 1))
+    ]
+    first, again, other = (each["calibration"]["sha256"] for each in hashes)
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("flags", "changed"),
+    [
+        (["-T", 2], {"steps": 2}),
+        (["--rule", "max"], {"rule": "max"}),
+        (["--rule", "percentile"], {"rule": "percentile"}),
+        (["--rule", "percentile", "--percentile", 90], {"rule": "percentile", "percentile": 90.0}),
+        (["--per", "layer"], {"per": "layer"}),
+    ],
+)
+def test_flags_of_the_thresholds_change_them(
+    run: Callable[..., Any], calibration: Path, flags: list[object], changed: dict[str, Any]
+) -> None:
+    run("convert", MODEL, "--calibration", calibration, "-o", "plain.snn")
+    result = run("convert", MODEL, "--calibration", calibration, "-o", "changed.snn", "--json", *flags)
+    assert result.code == 0, result.stderr
+    assert changed.items() <= result.document["recipe"].items()
+    plain, other = (load(Path(name))[0].thresholds.values for name in ("plain.snn", "changed.snn"))
+    assert any(plain[name].shape != other[name].shape or not plain[name].equal(other[name]) for name in plain)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--initial-potential", 0], ["--shuffle", "per-neuron"], ["--shuffle", "shared"], ["--recipe", "optimal"]]
+)
+def test_flags_of_the_neuron_change_its_answer(run: Callable[..., Any], flags: list[object]) -> None:
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    run("convert", MODEL, "--neuron", "if", "-T", 4, "-o", "plain.snn")
+    assert run("convert", MODEL, "--neuron", "if", "-T", 4, "-o", "changed.snn", *flags).code == 0
+    plain, changed = (load(Path(name))[0](images) for name in ("plain.snn", "changed.snn"))
+    assert not torch.equal(plain, changed)
+
+
+def test_flags_of_the_model_reach_the_artefact(run: Callable[..., Any], checkpoint: Path) -> None:
+    flags = ["--arch", MODEL, "--size", "1x32x32", "--resize", 34, "--mean", "0.5", "--std", "0.25"]
+    found = run("convert", checkpoint, *flags, "--json").document["preprocessing"]
+    assert found == {"size": [1, 32, 32], "resize": 34, "mean": [0.5], "std": [0.25], "interpolation": "bilinear"}
+    assert run("convert", MODEL, "--weights", checkpoint, "--json").document["model"]["source"] == str(checkpoint)
+    random = run("convert", MODEL, "--random-weights", "--json", "-o", "random.snn").document
+    assert random["model"]["source"] == "random weights"
+
+
+def test_force_overwrites_an_earlier_output(run: Callable[..., Any]) -> None:
+    assert run("convert", MODEL).code == 0
+    assert run("convert", MODEL).code == 2
+    assert run("convert", MODEL, "--force").code == 0
+
+
+def test_help_names_every_neuron_and_shuffle(run: Callable[..., Any]) -> None:
+    from snnconvert.calibration import PER, RULES
+
+    words = run("convert", "--help").stdout
+    assert [name for name in (*NEURONS, *SHUFFLES, *RULES, *PER) if name not in words] == []
+
+
+def test_the_document_is_the_only_thing_on_stdout(run: Callable[..., Any]) -> None:
+    result = run("convert", MODEL, "--json")
+    assert json.loads(result.stdout)["neuron"] == "tpp"
+    assert "model" in result.stderr

@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+from snnconvert.cli.recipe import Recipe, settle
+from snnconvert.converter.errors import UsageError
+
+SILENT: dict[str, Any] = {
+    "named": None,
+    "neuron": None,
+    "steps": 8,
+    "rule": None,
+    "per": "channel",
+    "percentile": None,
+    "initial_potential": None,
+    "shuffle": "none",
+    "seed": 0,
+}
+
+
+def test_no_flag_is_the_default_recipe() -> None:
+    assert settle(**SILENT) == Recipe()
+
+
+def test_the_percentile_used_is_recorded() -> None:
+    assert settle(**SILENT | {"rule": "percentile"}).percentile == 99.9
+    assert settle(**SILENT | {"rule": "percentile", "percentile": 90.0}).percentile == 90.0
+
+
+def test_optimal_is_deng_and_gus() -> None:
+    assert settle(**SILENT | {"named": "optimal", "steps": 32}) == Recipe(
+        neuron="if", steps=32, rule="max", initial_potential=0.0, shift=True
+    )
+
+
+@pytest.mark.parametrize("agreeing", [{"neuron": "if"}, {"rule": "max"}, {"initial_potential": 0.0}])
+def test_optimal_takes_flags_that_agree(agreeing: dict[str, Any]) -> None:
+    assert settle(**SILENT | {"named": "optimal"} | agreeing).shift
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"named": "optimal", "neuron": "tpp"}, "--recipe optimal means --neuron if, but --neuron tpp was given"),
+        ({"named": "optimal", "rule": "mse"}, "means --rule max, but --rule mse"),
+        ({"named": "optimal", "initial_potential": 0.5}, "means --initial-potential 0.0, but --initial-potential 0.5"),
+        ({"named": "optimol"}, "unknown recipe 'optimol'"),
+        ({"percentile": 99.0}, "--percentile has no meaning with --rule mse"),
+        ({"initial_potential": 0.5}, "--initial-potential is a choice of --neuron if, but the neuron is tpp"),
+    ],
+)
+def test_contradictions(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        settle(**SILENT | flags)

@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from snnconvert.converter.errors import DataRefused, UsageError
+from snnconvert.model_zoo.datasets import open_dataset
+from snnconvert.model_zoo.preprocessing import Preprocessing
+from snnconvert.model_zoo.zoo_models import CIFAR, FASHION
+
+Save = Callable[..., Path]
+TINY = Preprocessing((3, 4, 4), (0.0,) * 3, (1.0,) * 3)
+
+
+def test_opens_a_name() -> None:
+    data = open_dataset("fashion-mnist-sample", split="test", preprocessing=FASHION)
+    assert (data.name, data.split, data.count, data.classes) == ("fashion-mnist-sample", "test", 2000, 10)
+    images, labels, _ = next(data.batches(500))
+    assert images.shape == (500, 1, 28, 28)
+    assert torch.equal(labels, torch.from_numpy(data.labels[:500]))
+    assert abs(float(images.mean())) < 0.05
+    assert abs(float(images.std()) - 1) < 0.05
+
+
+def test_opens_an_npz_file(npz: Save) -> None:
+    pixels = np.full((3, 4, 4, 3), 51, np.uint8)
+    path = npz(images=pixels, labels=np.array([5, 0, 1]))
+    data = open_dataset(str(path), split="test", preprocessing=TINY)
+    assert (data.name, data.split, data.count, data.classes) == (str(path), "", 3, 6)
+    images, labels, positions = next(data.batches(8))
+    torch.testing.assert_close(images, torch.full((3, 3, 4, 4), 0.2))
+    assert (labels.tolist(), positions.tolist()) == ([5, 0, 1], [0, 1, 2])
+
+
+def test_opens_a_folder(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4), (51, 51, 51)).save(tmp_path / name / "1.png")
+    data = open_dataset(str(tmp_path), split="train", preprocessing=TINY)
+    assert (data.count, data.classes, data.labels.tolist()) == (2, 2, [0, 1])
+    torch.testing.assert_close(next(data.batches(8))[0], torch.full((2, 3, 4, 4), 0.2))
+
+
+def test_refuses_a_network_for_other_images() -> None:
+    with pytest.raises(DataRefused, match="the model expects 3 channels, these images have 1"):
+        open_dataset("fashion-mnist-sample", split="test", preprocessing=CIFAR)
+
+
+def test_refuses_references_that_name_no_data(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"(?s)unknown data set 'cifra10'.*did you mean 'cifar10'"):
+        open_dataset("cifra10", split="test", preprocessing=CIFAR)
+    for name in ("absent.npz", "absent/folder"):
+        with pytest.raises(DataRefused, match="does not exist"):
+            open_dataset(str(tmp_path / name), split="test", preprocessing=CIFAR)
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(DataRefused, match=r"expected a folder of images or an \.npz file, got a \.zip file"):
+        open_dataset(str(tmp_path / "a.zip"), split="test", preprocessing=CIFAR)
+
+
+def test_opens_imagenet_by_wnids(shared: Path) -> None:
+    preprocessing = Preprocessing((3, 224, 224), (0.5,) * 3, (0.5,) * 3, 256)
+    data = open_dataset(str(shared / "data/imagenet_val"), split="test", preprocessing=preprocessing)
+    assert (data.count, data.classes) == (650, 1000)
+    data.check_labels(1000)
+    assert next(data.batches(3))[0].shape == (3, 3, 224, 224)

@@ -1,0 +1,16 @@
+from snnconvert.model_zoo.matching import first_few, mismatches
+
+
+def test_names_every_kind_of_difference() -> None:
+    expected = {"a": (1,), "b": (2, 3), "c": (4,)}
+    assert mismatches(expected, {"b": (2, 5), "c": (4,), "d": ()}) == (
+        "1 missing: a",
+        "1 unexpected: d",
+        "1 of another shape: b (expected [2, 3], got [2, 5])",
+    )
+    assert mismatches(expected, expected) == ()
+
+
+def test_names_the_first_five_and_counts_the_rest() -> None:
+    assert first_few(list("abcdefg")) == "a, b, c, d, e and 2 more"
+    assert first_few(["a"]) == "a"
