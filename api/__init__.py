@@ -1,9 +1,9 @@
 """snnconvert: convert trained neural networks to spiking neural networks, and prove what was done.
 
-    graph = prepare(model, example)                        # trace, canonicalise, compare with the model
-    thresholds = calibrate(graph, batches, steps=8)        # one pass over unlabelled images
-    snn = convert(graph, thresholds, neuron="tpp", steps=8)
-    logits = snn(images)
+graph = prepare(model, example)                        # trace, canonicalise, compare with the model
+thresholds = calibrate(graph, batches, steps=8)        # one pass over unlabelled images
+snn = convert(graph, thresholds, neuron="tpp", steps=8)
+logits = snn(images)
 """
 
 from importlib import import_module

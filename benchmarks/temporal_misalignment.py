@@ -1,14 +1,15 @@
 """The temporal-misalignment table: what re-ordering spikes and two-phase neurons do to off-the-shelf networks.
 
-    python benchmarks/temporal_misalignment.py                 # measure what is missing in the log, then print the table
-    python benchmarks/temporal_misalignment.py --images 10000 --neurons two-phase tpp if --steps 8 16 32 --networks cifar10_resnet20
+    python benchmarks/temporal_misalignment.py                 # measure what is missing in the log, then print the
+    table python benchmarks/temporal_misalignment.py --images 10000 --neurons two-phase tpp if --steps 8 16 32
+    --networks cifar10_resnet20
 
-Each cell is calibrated on the same training images (thresholds per channel, least mean square for that T, no other correction)
-and evaluated on the same test images as every other. Cells go to a log as they come, one JSON document a line; a cell that is
-there is not measured again.
+Each cell is calibrated on the same training images (thresholds per channel, least mean square for that T, no other
+correction) and evaluated on the same test images as every other. Cells go to a log as they come, one JSON document a
+line; a cell that is there is not measured again.
 
-Checkpoints and images are read from ``$SNNCONVERT_SHARED`` (default ../shared): weights/NAME.pt, data/cifar10_train_0.npz and
-data/cifar10_test.npz.
+Checkpoints and images are read from ``$SNNCONVERT_SHARED`` (default ../shared): weights/NAME.pt,
+data/cifar10_train_0.npz and data/cifar10_test.npz.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from snnconvert import convert, evaluate, load_model, observe, open_dataset, prepare
 
 SHARED = Path(os.environ.get("SNNCONVERT_SHARED", "../shared"))
@@ -80,8 +82,7 @@ def table(cells: list[dict[str, Any]], network: str, images: int) -> str:
         return ""
     steps = sorted({c["T"] for c in cells})
     lines = [
-        f"{network}: ANN {cells[0]['ann']:.2f} % on {images} test images, "
-        f"{cells[0]['calibration_images']} calibration images",
+        f"{network}: ANN {cells[0]['ann']:.2f} %, {images} test, {cells[0]['calibration_images']} calibration images",
         "",
         f"| neuron | {' | '.join(f'T={t}' for t in steps)} | steps end to end |",
         f"|---|{'---|' * len(steps)}---|",

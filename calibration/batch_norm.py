@@ -1,8 +1,8 @@
 """Thresholds without data, from what batch norm remembers of the training set.
 
-Batch norm gives its output mean beta and deviation |gamma| in each channel. Taking pre-activations as Gaussian and summands
-as independent, means and variances go through adds, concats, paddings and activations, and each site gets a distribution
-from which the usual rules compute thresholds.
+Batch norm gives its output mean beta and deviation |gamma| in each channel. Taking pre-activations as Gaussian and
+summands as independent, means and variances go through adds, concats, paddings and activations, and each site gets a
+distribution from which the usual rules compute thresholds.
 """
 
 import math
@@ -85,7 +85,7 @@ def _moments(node: fx.Node, found: dict[fx.Node, _Moments | None]) -> _Moments |
         return known[0]
     if node.target is F.pad and len(node.args[1]) > 4:  # type: ignore[arg-type]
         before, after = node.args[1][4:6]  # type: ignore[index, misc]
-        return F.pad(known[0][0], (before, after)), F.pad(known[0][1], (before, after))  # type: ignore[arg-type]
+        return F.pad(known[0][0], (before, after)), F.pad(known[0][1], (before, after))
     return None
 
 
@@ -100,8 +100,8 @@ def rectified(mean: Tensor, variance: Tensor, site: Site) -> _Moments:
     """Return mean and variance of a = min(max(z, 0), cap) for z ~ N(mean, variance), [channels].
 
     With s the deviation, P the normal distribution function and p its density,
-    E[max(z - c, 0)] = (m - c) P((m - c) / s) + s p((m - c) / s), and E[max(z - c, 0)^2] likewise; the cap subtracts the part
-    above it.
+    E[max(z - c, 0)] = (m - c) P((m - c) / s) + s p((m - c) / s), and E[max(z - c, 0)^2] likewise;
+    the cap subtracts the part above it.
     """
     deviation = variance.sqrt().clamp(min=1e-12)
 

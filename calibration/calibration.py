@@ -168,7 +168,8 @@ class _Watch(fx.Interpreter):
         assert isinstance(site, Site)
         if not bool(activation.sum().isfinite()) and not bool(activation.isfinite().all()):
             raise CalibrationRefused(
-                f"{site.name}: an activation is NaN or infinite", "check the images, their preprocessing and the weights"
+                f"{site.name}: an activation is NaN or infinite",
+                "check the images, their preprocessing and the weights",
             )
         self.histograms[site.name].add(activation)
         return activation
@@ -184,13 +185,15 @@ def observe(
     """Return the distribution of each site's activations over ``batches``, in one pass.
 
     Args:
-        batches: image batches [batch, channels, ...] as the network takes them; of a tuple, as a data loader yields it, the
+        batches: image batches [batch, channels, ...] as the network takes them; of a tuple, as a data loader yields
+        it, the
             first tensors are taken, one for each input.
         images: stop after so many; all by default.
         about: what to remember of the data, JSON-able.
 
     Raises:
-        CalibrationRefused: no image, images of another shape, or an activation that is NaN or infinite (the site is named).
+        CalibrationRefused: no image, images of another shape, or an activation that is NaN or infinite (the site is
+        named).
     """
     watch, digest, seen = _Watch(graph), hashlib.sha256(), 0
     for batch in batches:
@@ -230,7 +233,8 @@ def calibrate(
 
     Raises:
         UsageError: an unknown rule, or T below 1.
-        CalibrationRefused: no image, images of another shape, an activation that is not finite, or a site that is always zero.
+        CalibrationRefused: no image, images of another shape, an activation that is not finite, or a site that is
+        always zero.
     """
     return observe(graph, batches, images=images).thresholds(graph, steps=steps, rule=rule, per=per)
 

@@ -1,8 +1,8 @@
 """Histograms of activations, one per channel, gathered in one pass over data of unknown range.
 
-A channel's bins divide (0, 2^e] evenly, with e the smallest integer that covers what was seen. When a larger value comes, 2^k
-neighbouring bins become one: no count is lost or moved, memory does not depend on the number of images, and histograms of
-different channels or parts of the data add up exactly.
+A channel's bins divide (0, 2^e] evenly, with e the smallest integer that covers what was seen. When a larger value
+comes, 2^k neighbouring bins become one: no count is lost or moved, memory does not depend on the number of images,
+and histograms of different channels or parts of the data add up exactly.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Histogram:
 
     @classmethod
     def gaussian(cls, mean: Tensor, deviation: Tensor, cap: float | None) -> "Histogram":
-        """Return the distribution of min(max(z, 0), cap) for z ~ N(mean, deviation^2), [channels], cut at 5 deviations."""
+        """Return the distribution of min(max(z, 0), cap) for z ~ N(mean, deviation^2), [channels], cut at 5 sigma."""
         mean, deviation = mean.double()[:, None], deviation.double().clamp(min=1e-12)[:, None]
         top = (mean + 5 * deviation).clamp(min=0, max=cap)
         found = cls.empty(len(mean))

@@ -6,9 +6,10 @@ Commands import this module late, because it imports torch.
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from snnconvert.calibration import Calibration
 from snnconvert.converter.artifact import load
-from torch import Tensor
 
 from .output import Table
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from snnconvert.calibration import PER, RULES, Calibration, thresholds_from_batch_norm
 from snnconvert.converter.artifact import save
 from snnconvert.converter.convert import convert

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+
 from snnconvert.converter.errors import Refused, SnnconvertError, UsageError
 
 from .calibrate import calibrate

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from snnconvert.converter.artifact import load
 from snnconvert.converter.errors import ArtefactRefused, BarMissed, UsageError, choice
 from snnconvert.converter.simulation import EXECUTORS
 from snnconvert.evaluation import Evaluation, evaluate
 from snnconvert.model_zoo import DATASETS, Preprocessing, load_model, open_dataset
-from torch import nn
 
 from .output import Output
 

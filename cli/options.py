@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from snnconvert.converter.errors import UsageError
 
 from .recipe import DEFAULT_PERCENTILE

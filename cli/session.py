@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from snnconvert.calibration import Calibration, observe
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare

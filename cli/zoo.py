@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated
 
 import typer
+
 from snnconvert.converter.errors import choice
 
 from . import options

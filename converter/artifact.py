@@ -1,9 +1,9 @@
 """The .snn file: a spiking network as data.
 
-A .snn file is a safetensors file. Its tensors are the network's constants (``weights.*``) and thresholds (``threshold.*``);
-its header holds one JSON document, ``snnconvert``, with the graph, the sites, the neuron, and how it was made. Functions
-are names from the table in `graph.operations`, so opening a file runs no code of the model, and needs neither the model's
-library nor pickle. An unknown name is an error, never an attribute look-up.
+A .snn file is a safetensors file. Its tensors are the network's constants (``weights.*``) and thresholds
+(``threshold.*``); its header holds one JSON document, ``snnconvert``, with the graph, the sites, the neuron, and how
+it was made. Functions are names from the table in `graph.operations`, so opening a file runs no code of the model,
+and needs neither the model's library nor pickle. An unknown name is an error, never an attribute look-up.
 """
 
 import json
@@ -96,7 +96,9 @@ def load(path: Path) -> tuple[SpikingModel, dict[str, Any]]:
             tuple(document["notes"]),
         )
         values = {site["name"]: tensors[f"threshold.{child}"] for child, site in document["sites"].items()}
-        thresholds = Thresholds(values, **document["thresholds"] | {"warnings": tuple(document["thresholds"]["warnings"])})
+        thresholds = Thresholds(
+            values, **document["thresholds"] | {"warnings": tuple(document["thresholds"]["warnings"])}
+        )
         model = SpikingModel(graph, thresholds, **document["conversion"])
         about: dict[str, Any] = dict(document["about"])
     except ArtefactRefused as error:
@@ -125,7 +127,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], key: str, document: di
             os.unlink(name)
             raise
     except OSError as error:
-        raise ArtefactRefused(f"cannot write {path}: {error.strerror or error}", "choose another place with -o") from error
+        raise ArtefactRefused(
+            f"cannot write {path}: {error.strerror or error}", "choose another place with -o"
+        ) from error
 
 
 def _umask() -> int:
@@ -148,7 +152,7 @@ def read_tensors(path: Path, key: str, version: int, kind: str) -> tuple[dict[st
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ArtefactRefused(f"{path} {what}, expected a {kind} file", "check the path")
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()} if key in header else {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
@@ -163,7 +167,9 @@ def read_tensors(path: Path, key: str, version: int, kind: str) -> tuple[dict[st
         document = json.loads(header[key])
         found = document["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactRefused(f"{path} is a damaged {kind} file: its header cannot be read", "write it again") from error
+        raise ArtefactRefused(
+            f"{path} is a damaged {kind} file: its header cannot be read", "write it again"
+        ) from error
     if not isinstance(found, int) or found > version:
         raise ArtefactRefused(
             f"{path} has format {found}, this version of snnconvert reads up to {version}", "upgrade snnconvert"
@@ -263,7 +269,9 @@ def _decode_node(graph: fx.Graph, encoded: dict[str, Any], nodes: dict[str, fx.N
     kwargs = {k: decode(v, nodes) for k, v in encoded.get("kwargs", {}).items()}
     if op == "call_function":
         if target not in BY_NAME:
-            raise ArtefactRefused(f"unknown operation {target!r} in a .snn file", "upgrade snnconvert, or convert again")
+            raise ArtefactRefused(
+                f"unknown operation {target!r} in a .snn file", "upgrade snnconvert, or convert again"
+            )
         return graph.create_node(op, BY_NAME[target].function, args, kwargs, name)
     if op == "call_module" and target not in sites:
         raise ArtefactRefused(f"unknown site {target!r} in a .snn file", "convert the model again")

@@ -1,13 +1,13 @@
 """The errors of snnconvert, one tree; each message says what was expected, what came, where, and what to do next.
 
-    SnnconvertError             unexpected state inside the tool                    exit code 1
-    ├── UsageError              wrong words: unknown neuron, T = 0, a bad flag      exit code 2
-    └── Refused                 what was given cannot be taken                      exit code 3
-        ├── ModelRefused        a model that cannot be read, traced or converted
-        ├── DataRefused         a data set that cannot be read, or does not fit the model
-        ├── CalibrationRefused  thresholds that cannot be computed, or do not fit the graph
-        └── ArtefactRefused     a .snn or .calib file that is foreign, truncated or from the future
-    BarMissed                   an evaluation below a bar that the user stated      exit code 4
+SnnconvertError             unexpected state inside the tool                    exit code 1
+├── UsageError              wrong words: unknown neuron, T = 0, a bad flag      exit code 2
+└── Refused                 what was given cannot be taken                      exit code 3
+    ├── ModelRefused        a model that cannot be read, traced or converted
+    ├── DataRefused         a data set that cannot be read, or does not fit the model
+    ├── CalibrationRefused  thresholds that cannot be computed, or do not fit the graph
+    └── ArtefactRefused     a .snn or .calib file that is foreign, truncated or from the future
+BarMissed                   an evaluation below a bar that the user stated      exit code 4
 """
 
 

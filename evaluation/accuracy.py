@@ -8,9 +8,10 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from snnconvert.converter.errors import DataRefused, ModelRefused, UsageError
 from snnconvert.converter.simulation import SpikingModel
-from torch import Tensor, nn
 
 from .result import Difference, Evaluation, Reference, Spiking
 from .statistics import Interval, agreement, mean_and_deviation, paired_difference, wilson

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from snnconvert.converter.errors import DataRefused
 from torch import Tensor
+
+from snnconvert.converter.errors import DataRefused
 
 from .image_data import Labels, Read
 from .preprocessing import Preprocessing

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from snnconvert.converter.errors import DataRefused, UsageError
 from torch import Tensor
+
+from snnconvert.converter.errors import DataRefused, UsageError
 
 from .preprocessing import Preprocessing
 

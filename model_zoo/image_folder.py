@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from snnconvert.converter.errors import DataRefused
 from torch import Tensor
+
+from snnconvert.converter.errors import DataRefused
 
 from .arrays import check_channels
 from .image_data import Labels

@@ -6,6 +6,7 @@ from functools import cache
 from types import ModuleType
 
 import torch
+
 from snnconvert.converter.errors import SnnconvertError
 
 _DETECTION_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -66,7 +67,7 @@ def _unusable(name: str, error: Exception) -> SnnconvertError:
 @cache
 def _declare_detection_operators() -> torch.library.Library:
     """Declare the operators that torchvision looks up when it is imported; the cache keeps the declaration alive."""
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
-        library.define(operator + _DETECTION_SCHEMA)  # type: ignore[no-untyped-call]
+        library.define(operator + _DETECTION_SCHEMA)
     return library

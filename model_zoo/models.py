@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from snnconvert.converter.errors import ModelRefused, UsageError
 from torch import Tensor, nn
+
+from snnconvert.converter.errors import ModelRefused, UsageError
 
 from .architecture import Architecture
 from .architectures import LIBRARIES, find_architecture

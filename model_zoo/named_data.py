@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from snnconvert.converter.errors import DataRefused, choice
 
 from .arrays import check_images, check_labels, read_arrays

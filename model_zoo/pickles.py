@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from snnconvert.converter.errors import ModelRefused
 
 from .importing import working_directory_importable

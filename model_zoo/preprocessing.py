@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from snnconvert.converter.errors import ArtefactRefused, DataRefused, UsageError
 from torch import Tensor
+
+from snnconvert.converter.errors import ArtefactRefused, DataRefused, UsageError
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from snnconvert.converter.errors import ModelRefused
 from torch import Tensor
+
+from snnconvert.converter.errors import ModelRefused
 
 from .fingerprint import Head, Shapes, class_count, hash_keys, hash_shapes, shapes_of
 from .index import Entry

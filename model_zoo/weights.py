@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from snnconvert.converter.errors import ModelRefused
 from torch import Tensor, nn
+
+from snnconvert.converter.errors import ModelRefused
 
 from .matching import first_few
 from .pickles import read_pickle

@@ -4,7 +4,7 @@ At inference batch norm is y = gamma (x - mean) / sqrt(variance + eps) + beta. T
 deviation |gamma| over the training set; these are kept in ``meta["gaussian"]``, for thresholds without data.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,9 @@ _TRANSPOSED: frozenset[Any] = frozenset({F.conv_transpose1d, F.conv_transpose2d,
 def fold_batch_norm(module: fx.GraphModule) -> list[str]:
     """Remove every batch norm from ``module``, in place, and say what was done.
 
-    It folds into a convolution or linear layer that nothing else reads; one that a second operation reads, a concat, an add
-    or a padding keeps its output, and the batch norm becomes a multiplication and an addition. Each call of a shared
-    layer folds into weights of its own.
+    It folds into a convolution or linear layer that nothing else reads; one that a second operation reads, a concat,
+    an add or a padding keeps its output, and the batch norm becomes a multiplication and an addition. Each call of a
+    shared layer folds into weights of its own.
 
     Raises:
         ModelRefused: a batch norm uses the statistics of its batch.
@@ -33,17 +33,11 @@ def fold_batch_norm(module: fx.GraphModule) -> list[str]:
         call = arguments_of(node, F.batch_norm)
         if call["training"] or call["running_mean"] is None:
             raise ModelRefused(
-                f"{node.meta['path']}: batch norm uses the statistics of its batch, so one image changes another's result",
+                f"{node.meta['path']}: batch norm uses the statistics of its batch, so images change each other",
                 "put the model in evaluation mode, with running statistics",
             )
-        mean, variance, weight, bias = (
-            None if call[n] is None else attribute(module, str(call[n].target))
-            for n in ("running_mean", "running_var", "weight", "bias")
-        )
-        weight = torch.ones_like(mean) if weight is None else weight
-        bias = torch.zeros_like(mean) if bias is None else bias
+        norm = _norm(module, call)
         before: fx.Node = call["input"]
-        norm = (mean, variance, call["eps"], weight, bias)
         fused = _fused(module, before, norm) if len(before.users) == 1 else None
         if fused is not None:
             folded += 1
@@ -51,7 +45,7 @@ def fold_batch_norm(module: fx.GraphModule) -> list[str]:
         else:
             affine += 1
             result = _affine(module, node, before, norm)
-        result.meta = dict(node.meta) | {"gaussian": (bias.detach().clone(), weight.detach().abs())}
+        result.meta = dict(node.meta) | {"gaussian": (norm.beta.detach().clone(), norm.gamma.detach().abs())}
         node.replace_all_uses_with(result)
         module.graph.erase_node(node)
     module.graph.eliminate_dead_code()
@@ -63,7 +57,24 @@ def fold_batch_norm(module: fx.GraphModule) -> list[str]:
     return notes
 
 
-_Norm = tuple[Tensor, Tensor, float, Tensor, Tensor]
+class _Norm(NamedTuple):
+    mean: Tensor
+    variance: Tensor
+    eps: float
+    gamma: Tensor
+    beta: Tensor
+
+
+def _norm(module: fx.GraphModule, call: dict[str, Any]) -> _Norm:
+    def read(name: str) -> Tensor | None:
+        return None if call[name] is None else attribute(module, str(call[name].target))
+
+    mean, variance, gamma, beta = (read(n) for n in ("running_mean", "running_var", "weight", "bias"))
+    assert mean is not None
+    assert variance is not None
+    gamma = torch.ones_like(mean) if gamma is None else gamma
+    beta = torch.zeros_like(mean) if beta is None else beta
+    return _Norm(mean, variance, call["eps"], gamma, beta)
 
 
 def _fused(module: fx.GraphModule, layer: fx.Node, norm: _Norm) -> tuple[Tensor, Tensor | None] | None:
@@ -74,14 +85,13 @@ def _fused(module: fx.GraphModule, layer: fx.Node, norm: _Norm) -> tuple[Tensor,
     weight = attribute(module, str(layer.args[1].target))  # type: ignore[union-attr]
     given = layer.args[2] if len(layer.args) > 2 else None
     bias = attribute(module, str(given.target)) if isinstance(given, fx.Node) else None
-    mean, variance, eps, gamma, beta = norm
     if layer.target in _CONVOLUTIONS:
-        return fuse_conv_bn_weights(weight, bias, mean, variance, eps, gamma, beta)
+        return fuse_conv_bn_weights(weight, bias, *norm)
     groups = layer.args[6] if len(layer.args) > 6 else 1
     if layer.target in _TRANSPOSED and groups == 1:
-        return fuse_conv_bn_weights(weight, bias, mean, variance, eps, gamma, beta, transpose=True)
+        return fuse_conv_bn_weights(weight, bias, *norm, transpose=True)
     if layer.target is F.linear and len(layer.meta["shape"]) == 2:
-        return fuse_linear_bn_weights(weight, bias, mean, variance, eps, gamma, beta)
+        return fuse_linear_bn_weights(weight, bias, *norm)
     return None
 
 
@@ -95,16 +105,11 @@ def _replace_weights(module: fx.GraphModule, layer: fx.Node, weight: Tensor, bia
 
 
 def _affine(module: fx.GraphModule, node: fx.Node, before: fx.Node, norm: _Norm) -> fx.Node:
-    mean, variance, eps, gamma, beta = norm
-    scale = gamma / torch.sqrt(variance + eps)
+    scale = norm.gamma / torch.sqrt(norm.variance + norm.eps)
     rank = len(node.meta["shape"])
-    shift = (beta - mean * scale).reshape(-1, *[1] * (rank - 2))
+    shift = (norm.beta - norm.mean * scale).reshape(-1, *[1] * (rank - 2))
     scale = scale.reshape(-1, *[1] * (rank - 2))
     with module.graph.inserting_before(node):
-        product = module.graph.call_function(
-            torch.mul, (before, add_constant(module, f"{node.name}_scale", scale))
-        )
+        product = module.graph.call_function(torch.mul, (before, add_constant(module, f"{node.name}_scale", scale)))
         product.meta = dict(node.meta)
-        return module.graph.call_function(
-            torch.add, (product, add_constant(module, f"{node.name}_shift", shift))
-        )
+        return module.graph.call_function(torch.add, (product, add_constant(module, f"{node.name}_shift", shift)))

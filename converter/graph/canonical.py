@@ -28,7 +28,9 @@ def describe(node: fx.Node) -> str:
     if node.op == "call_module":
         assert node.graph.owning_module is not None
         return type(node.graph.owning_module.get_submodule(str(node.target))).__name__
-    return f"Tensor.{node.target}" if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return (
+        f"Tensor.{node.target}" if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    )
 
 
 def refuse_unknown(module: fx.GraphModule) -> None:
@@ -62,7 +64,7 @@ def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def canonicalise(module: fx.GraphModule) -> None:
-    """Rewrite ``module`` in place: synonyms to functions, batch-norm modules to calls, constants computed, no-ops gone."""
+    """Rewrite ``module`` in place: synonyms and batch norms become calls, constants are computed, no-ops go."""
     graph = module.graph
     for node in list(graph.nodes):
         _redirect_in_place(node)
@@ -147,16 +149,19 @@ def fold_constants(module: fx.GraphModule) -> None:
             elif node.op == "call_module":
                 values[node] = module.get_submodule(str(node.target))(*args, **kwargs)
             else:
-                values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+                values[node] = node.target(*args, **kwargs)
         if isinstance(values[node], Tensor) and any(user not in fixed for user in node.users):
             with module.graph.inserting_before(node):
                 node.replace_all_uses_with(add_constant(module, f"{node.name}_value", values[node]))
         elif any(user not in fixed for user in node.users):
-            for user in list(node.users):
-                user.args, user.kwargs = fx.node.map_arg(
-                    (user.args, user.kwargs), lambda n, node=node: values[node] if n is node else n
-                )
+            _write_out(node, values[node])
     module.graph.eliminate_dead_code()
+
+
+def _write_out(node: fx.Node, value: Any) -> None:
+    """Put ``value`` itself in the place of ``node`` in its users' arguments."""
+    for user in list(node.users):
+        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), lambda n: value if n is node else n)
 
 
 def attribute(module: fx.GraphModule, path: str) -> Any:
@@ -190,7 +195,8 @@ def check_signals(module: fx.GraphModule) -> None:
         others = set(node.all_input_nodes) - fixed
         count = sum(len(set(_nodes((a,))) - fixed) > 0 for a in (*node.args, *node.kwargs.values()))
         if (operation.signals is Signals.FIRST and others - first) or count > 1:
-            wrong.append(f"  {node.meta.get('path') or '(top level)'}: {operation.name} of two signals at {node.meta.get('source')}")
+            where = node.meta.get("path") or "(top level)"
+            wrong.append(f"  {where}: {operation.name} of two signals at {node.meta.get('source')}")
     if wrong:
         raise ModelRefused(
             "a product of two signals is not linear in time and cannot be converted yet:\n" + "\n".join(wrong)

@@ -43,7 +43,7 @@ def _is_concat_of_sites(node: fx.Node) -> bool:
     if node.target is not torch.cat or not isinstance(node.args[0], list | tuple):
         return False
     dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return dimension == 1 and all(isinstance(n, fx.Node) and site_of(n) is not None for n in node.args[0])
+    return bool(dimension == 1) and all(isinstance(n, fx.Node) and site_of(n) is not None for n in node.args[0])
 
 
 def _pool_each_branch(pool: fx.Node, concat: fx.Node) -> list[fx.Node]:

@@ -77,7 +77,7 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
         ModelRefused: the model cannot be traced, holds operations that cannot be converted (all are named), has no
             activation, fails on the example, or the prepared graph differs from it by more than ``TOLERANCE``.
     """
-    inputs = inputs_of(model, example)
+    inputs = inputs_of(example)
     original = copy.deepcopy(model).eval().requires_grad_(False)
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in original.parameters()):
         original = original.float()
@@ -155,7 +155,9 @@ def prove(original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...
         difference = float((e - f).abs().max())
         absolute, relative = max(absolute, difference), max(relative, difference / spread)
         if f.shape[0] == len(inputs[0]) and float((f[:1] - a).abs().max()) > TOLERANCE * spread:
-            raise ModelRefused("one image of a batch changes another's result, so the model cannot be simulated in time")
+            raise ModelRefused(
+                "one image of a batch changes another's result, so the model cannot be simulated in time"
+            )
     if not relative <= TOLERANCE:
         raise ModelRefused(
             f"the prepared graph differs from the model by {absolute:.3g}, {relative:.3g} of the output's spread",

@@ -48,7 +48,7 @@ _RELU: frozenset[Any] = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, "re
 _CLAMP: frozenset[Any] = frozenset({torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_"})
 _CLAMP_MIN: frozenset[Any] = frozenset({torch.clamp_min, "clamp_min", "clamp_min_"})
 _HARDTANH: frozenset[Any] = frozenset({F.hardtanh, F.hardtanh_, F.relu6})
-_THRESHOLD: frozenset[Any] = frozenset({F.threshold, F.threshold_})
+_THRESHOLD: frozenset[Any] = frozenset({F.threshold, torch.threshold_})
 _MODULES = (nn.ReLU, nn.Hardtanh, nn.Threshold)
 
 

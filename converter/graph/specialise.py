@@ -1,14 +1,14 @@
 """Turn every number that a forward pass reads off its tensors into a constant, for any batch size.
 
-A graph that says ``x.view(x.size(0), -1)`` needs the shape at run time, and gets it wrong when time steps are folded into
-the batch. The model is run on two batches of different size: a number that is equal in both becomes a constant; a reshape
-keeps every size that is equal in both and infers the one that follows the batch.
+A graph that says ``x.view(x.size(0), -1)`` needs the shape at run time, and gets it wrong when time steps are folded
+into the batch. The model is run on two batches of different size: a number that is equal in both becomes a constant;
+a reshape keeps every size that is equal in both and infers the one that follows the batch.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from ..errors import ModelRefused
 from .operations import ASSERTIONS, SYNONYMS
@@ -88,8 +88,9 @@ def _without_numbers(
 def _batch_free_shape(node: fx.Node, two: torch.Size, three: torch.Size) -> tuple[int, ...]:
     changing = [i for i, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
     if len(two) != len(three) or len(changing) > 1:
+        where = f"{node.meta['path'] or 'the model'} ({node.meta['source']})"
         raise ModelRefused(
-            f"{node.meta['path'] or 'the model'} reshapes to {tuple(two)} for 2 images and {tuple(three)} for 3 ({node.meta['source']})",
+            f"{where} reshapes to {tuple(two)} for 2 images and to {tuple(three)} for 3",
             "write the reshape so that one dimension follows the number of images",
         )
     return tuple(-1 if i in changing else size for i, size in enumerate(two))
@@ -102,7 +103,7 @@ def run_shapes(module: fx.GraphModule, example: tuple[Tensor, ...]) -> dict[fx.N
     return recorder.values
 
 
-def inputs_of(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def inputs_of(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``example`` as a tuple of tensors with at least one image each.
 
     Raises:
@@ -111,12 +112,13 @@ def inputs_of(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> tuple[
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
     if not inputs or not all(isinstance(x, Tensor) for x in inputs):
         raise ModelRefused(
-            f"the example for {type(module).__name__} must be a tensor or a tuple of tensors, got {type(example).__name__}",
+            f"the example must be a tensor or a tuple of tensors, got {type(example).__name__}",
             "give a batch such as torch.randn(2, 3, 224, 224)",
         )
     if any(x.ndim == 0 or len(x) == 0 or len(x) != len(inputs[0]) for x in inputs):
+        shapes = " and ".join(str(list(x.shape)) for x in inputs)
         raise ModelRefused(
-            f"the example needs the same number of images, at least one, in each input; got shapes {[list(x.shape) for x in inputs]}",
+            f"the example needs the same number of images, at least one, in each input; got shapes {shapes}",
             "put the batch in the first dimension",
         )
     return inputs

@@ -28,8 +28,8 @@ class CallSiteTracer(fx.Tracer):
     """A torch.fx tracer that sees through every module but ``LEAVES``.
 
     ``nn.ReLU``, its subclasses and ``F.relu`` thus all become calls of one function, and a module that is called twice
-    becomes two calls. Each node's ``meta`` holds ``path`` and ``type``, of the module that made the call, and ``source``,
-    the line of the model's code.
+    becomes two calls. Each node's ``meta`` holds ``path`` and ``type``, of the module that made the call, and
+    ``source``, the line of the model's code.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """What every neuron model has in common: a threshold, a membrane potential that callers hold, and two moves.
 
-A simulation hands the membrane potential in and gets it back; a neuron keeps no state, so nothing can be forgotten to be
-reset. At each step of its window a neuron ``integrate``s the current; then it may ``fire``. A *streaming* neuron fires
-in the same step. A *two-phase* neuron integrates its whole window first, then fires for as many steps.
+A simulation hands the membrane potential in and gets it back; a neuron keeps no state, so nothing can be forgotten to
+be reset. At each step of its window a neuron ``integrate``s the current; then it may ``fire``. A *streaming* neuron
+fires in the same step. A *two-phase* neuron integrates its whole window first, then fires for as many steps.
 
 To add a neuron model, write one file like `two_phase` and add it to ``NEURONS`` in this package's ``__init__``.
 """

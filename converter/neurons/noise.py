@@ -1,8 +1,8 @@
 """Random numbers that depend only on what they are for: seed, site, image, neuron and step.
 
-No batch split, shard or number of workers can change a spike, because no generator state exists: each number is a hash of
-its coordinates. The hash is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"),
-int64 arithmetic that is bit-equal on every device.
+No batch split, shard or number of workers can change a spike, because no generator state exists: each number is a
+hash of its coordinates. The hash is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+generators"), int64 arithmetic that is bit-equal on every device.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _SECOND = _signed(0x94D049BB133111EB)
 
 
 def mix(x: Tensor) -> Tensor:
-    """Return the SplitMix64 finaliser of each int64 in ``x``, a bijection in which every input bit moves every output bit.
+    """Return the SplitMix64 finaliser of each int64 in ``x``, a bijection: every input bit moves every output bit.
 
     x = (x ^ (x >>> 30)) * 0xBF58476D1CE4E5B9;  x = (x ^ (x >>> 27)) * 0x94D049BB133111EB;  x = x ^ (x >>> 31)
     """
@@ -59,7 +59,9 @@ class Noise:
         The hash of (site, step, neuron) and that of (seed, image) are joined by one more round.
         """
         device = self.index.device
-        key = stream(stream(torch.tensor(site, device=device), torch.tensor(0, device=device)), torch.tensor(step, device=device))
+        key = stream(
+            stream(torch.tensor(site, device=device), torch.tensor(0, device=device)), torch.tensor(step, device=device)
+        )
         neuron = stream(key, torch.arange(torch.Size(shape[1:]).numel(), device=device))
         image = stream(mix(torch.tensor(self.seed, device=device)), self.index)
         return mix(image[:, None] + neuron).reshape(shape)

@@ -1,8 +1,8 @@
 """Spike shuffling, the temporal-misalignment experiment: re-order a site's spikes over time and keep their counts.
 
-Source: Bojkovic, Wu and Gu 2025 (arXiv 2502.14487). Their text does not tell here whether one permutation is shared by the
-neurons of a layer, or whether it is drawn anew for each image; both kinds are offered, drawn anew for each image.
-The whole train must exist before it is re-ordered, so a shuffled site answers one window later.
+Source: Bojkovic, Wu and Gu 2025 (arXiv 2502.14487). Their text does not tell here whether one permutation is shared
+by the neurons of a layer, or whether it is drawn anew for each image; both kinds are offered, drawn anew for each
+image. The whole train must exist before it is re-ordered, so a shuffled site answers one window later.
 """
 
 import torch
@@ -18,7 +18,7 @@ _OFFSET = 1 << 20
 
 
 def shuffle(train: Tensor, kind: str, site: int, noise: Noise) -> Tensor:
-    """Return the binary ``train`` [steps, batch, ...] re-ordered along its first dimension, independently for each image.
+    """Return the binary ``train`` [steps, batch, ...] re-ordered along its first dimension, anew for each image.
 
     Args:
         kind: one of ``SHUFFLES``.
@@ -39,8 +39,8 @@ def shared_order(train: Tensor, site: int, noise: Noise) -> Tensor:
 def random_times(train: Tensor, site: int, noise: Noise) -> Tensor:
     """Return ``train`` in a random order of steps for each neuron and image.
 
-    Spikes are alike, so a random order of N spikes is a random choice of N of the T steps, drawn without replacement: a step
-    is chosen with probability (spikes left) / (steps left). This is the TPP neuron at an integer potential.
+    Spikes are alike, so a random order of N spikes is a random choice of N of the T steps, drawn without replacement:
+    a step is chosen with probability (spikes left) / (steps left). This is the TPP neuron at an integer potential.
     """
     left = train.sum(0)
     result = torch.empty_like(train)

@@ -1,11 +1,12 @@
-"""The two-phase probabilistic (TPP) neuron: accumulate a whole window, then fire at random, without count error on average.
+"""The two-phase probabilistic (TPP) neuron: accumulate a whole window, then fire at random.
 
-    v = sum_t I[t];  then for t = 1..T: p = clip(v / (theta (T - t + 1)), 0, 1), s[t] ~ Bernoulli(p), v <- v - theta s[t]
+    v = sum_t I[t];  then for t = 1..T:
+    p = clip(v / (theta (T - t + 1)), 0, 1),  s[t] ~ Bernoulli(p),  v <- v - theta s[t]
 
 Source: Bojkovic, Wu and Gu 2025 (ICML, arXiv 2502.14487). Their text could not be read here; the equations are those
 known of the method, and what follows is derived from them.
 
-With v / theta = k + f (k an integer, 0 <= f < 1) the count N is k or k + 1. P_n(k), the probability of k + 1 spikes in n
+With v / theta = k + f (k whole, 0 <= f < 1) the count N is k or k + 1. P_n(k), the probability of k + 1 spikes in n
 remaining steps, obeys
 
     P_n(k) = (k + f)/n P_{n-1}(k - 1) + (1 - (k + f)/n) P_{n-1}(k),   P_n(-1) = 1,   P_n(k) = 0 for k >= n

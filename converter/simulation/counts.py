@@ -1,7 +1,7 @@
 """The `counts` executor: a two-phase network in one pass, whatever T.
 
-A two-phase site depends on the sum of its input only, and linear operations pass means through, so each site maps its mean
-input z to theta N / T, with N the spike count of T z.
+A two-phase site depends on the sum of its input only, and linear operations pass means through, so each site maps its
+mean input z to theta N / T, with N the spike count of T z.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """The `layers` executor: each operation runs for all its steps at once, with time folded into the batch.
 
-A wire is either steady in time, [batch, ...], or a train, [steps batch, ...] with time as the slow dimension. What comes
-before the first site is steady and computed once. A streaming network may be cut into chunks of steps, because membrane
-potentials carry over; a network with two-phase or shuffled sites needs its whole window in one chunk.
+A wire is either steady in time, [batch, ...], or a train, [steps batch, ...] with time as the slow dimension. What
+comes before the first site is steady and computed once. A streaming network may be cut into chunks of steps, because
+membrane potentials carry over; a network with two-phase or shuffled sites needs its whole window in one chunk.
 """
 
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ class Layers(fx.Interpreter):
     def _over_time(self, node: fx.Node) -> Tensor:
         value: Tensor = self.env[node]
         if node in self.trains:
-            return value.unflatten(0, (self.steps, -1))
+            return value.reshape(self.steps, -1, *value.shape[1:])
         return value.expand(self.steps, *value.shape)
 
     def _operand(self, node: fx.Node) -> Any:

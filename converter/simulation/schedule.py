@@ -1,8 +1,9 @@
 """When each node of a graph speaks: windows, levels, latency and memory.
 
-A node's *level* is the window in which its train runs. A streaming neuron answers in the window of its input; a two-phase or
-shuffled one in the next. An operation that is exact only on window means is applied when the window closes, and its value
-is then held for the next window; where only two-phase sites read it, they take it at the close, which costs nothing.
+A node's *level* is the window in which its train runs. A streaming neuron answers in the window of its input; a two-
+phase or shuffled one in the next. An operation that is exact only on window means is applied when the window closes,
+and its value is then held for the next window; where only two-phase sites read it, they take it at the close, which
+costs nothing.
 """
 
 from dataclasses import dataclass

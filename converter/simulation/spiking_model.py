@@ -123,7 +123,8 @@ class SpikingModel(nn.Module):
 
         Args:
             inputs: the images, [batch, channels, ...], the same at every step.
-            index: the position of each image in its data set, int64 [batch]; 0, 1, ... by default. It selects the random
+            index: the position of each image in its data set, int64 [batch]; 0, 1, ... by default. It selects the
+            random
                 numbers, so that the same image gets the same spikes in every batch.
             executor: one of ``executors``; the first by default.
 
@@ -154,8 +155,9 @@ class SpikingModel(nn.Module):
             DataRefused: as for `forward`.
         """
         if self.schedule.delayed:
+            kind = f"{self.neuron!r} neurons{' with shuffling' * (self.shuffle != 'none')}"
             raise UsageError(
-                f"{self.neuron!r} neurons{' with shuffling' * (self.shuffle != 'none')} answer once a window, not at every step",
+                f"{kind} answer once a window, not at every step",
                 "by_t needs a streaming neuron without shuffling",
             )
         with torch.no_grad():
@@ -207,11 +209,10 @@ class SpikingModel(nn.Module):
 
     def _in_layers(self, inputs: tuple[Tensor, ...], noise: Noise) -> Any:
         if not self.schedule.delayed:
-            sums = _join(
+            return _join(
                 [_map(lambda train: train.sum(0), part) for part in self._chunks(inputs, noise)],
                 lambda parts: torch.stack(parts).sum(0) / self.steps,
             )
-            return sums
         rows = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * self.steps))
         parts = []
         for start in range(0, len(inputs[0]), rows):
@@ -246,4 +247,3 @@ def _time(train: Tensor) -> Tensor:
 
 def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
     return " and ".join("x".join(map(str, shape)) for shape in shapes)
-

@@ -1,7 +1,8 @@
 """The `steps` executor: one time step through the whole network after the other, as a chip does it; the reference.
 
-Windows run one after the other. In the window of level k, at each of T steps, every node of that level speaks, and every
-node that answers in a later window listens to what it hears. Trains that a later window reads wait in a delay line.
+Windows run one after the other. In the window of level k, at each of T steps, every node of that level speaks, and
+every node that answers in a later window listens to what it hears. Trains that a later window reads wait in a delay
+line.
 """
 
 from collections.abc import Mapping
@@ -54,7 +55,9 @@ class Steps:
         level = self.schedule.level
         self._compute_constants(nodes, inputs)
         moving = [n for n in nodes if n not in self.schedule.constant and n not in self.schedule.windowed]
-        answering_later = [n for n in nodes if n in self.schedule.windowed or (n.op == "call_module" and self.schedule.delayed)]
+        answering_later = [
+            n for n in nodes if n in self.schedule.windowed or (n.op == "call_module" and self.schedule.delayed)
+        ]
         for window in range(self.schedule.windows):
             speaking = [n for n in moving if level[n] == window]
             listening = [n for n in answering_later if level[n] == window + 1]

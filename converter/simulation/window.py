@@ -1,7 +1,7 @@
 """Operations that are not linear, carried through time.
 
-In a two-phase network such an operation f is applied once, to the mean of its window. In a streaming network its output at
-step t is the change of its accumulated result,
+In a two-phase network such an operation f is applied once, to the mean of its window. In a streaming network its
+output at step t is the change of its accumulated result,
 
     y[t] = t f(S[t] / t) - (t - 1) f(S[t-1] / (t - 1)),   S[t] = x[1] + ... + x[t]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from snnconvert.cli.main import main
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
 from snnconvert.model_zoo import load_model
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"

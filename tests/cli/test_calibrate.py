@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snnconvert.calibration import Calibration
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"

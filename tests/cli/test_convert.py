@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from snnconvert.converter.artifact import load
 from snnconvert.converter.neurons import NEURONS, SHUFFLES
 from snnconvert.model_zoo import load_model

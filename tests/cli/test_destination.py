@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from snnconvert.cli.destination import beside, writable
 from snnconvert.converter.errors import ArtefactRefused, Refused, UsageError
 

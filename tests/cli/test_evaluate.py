@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from snnconvert.model_zoo import load_model, open_dataset
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+
 from snnconvert.cli import main as entry
 from snnconvert.cli.main import COMMANDS
 from snnconvert.converter import errors

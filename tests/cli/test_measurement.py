@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from snnconvert.cli.measurement import Measurement, missed_bar
 from snnconvert.evaluation import Evaluation
 from snnconvert.evaluation.result import Difference, Reference, Spiking

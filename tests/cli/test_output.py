@@ -5,6 +5,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
+
 from snnconvert.cli.output import Output, Table
 
 TABLE = Table("title", ("network", "top-1"), [("tpp [1]", "79.50"), ("if", "6.00")])

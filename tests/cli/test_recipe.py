@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from snnconvert.cli.recipe import Recipe, settle
 from snnconvert.converter.errors import UsageError
 

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from snnconvert.cli.session import compute_device, corrected
 from snnconvert.converter.errors import UsageError
 from snnconvert.model_zoo import Preprocessing

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from torch import Tensor, nn
+
 from snnconvert.converter.errors import DataRefused, ModelRefused, UsageError
 from snnconvert.evaluation import Evaluation, evaluate
-from torch import Tensor, nn
 
 SHAPE = (1, 2, 2)
 

@@ -4,6 +4,7 @@ import statistics
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
+
 from snnconvert.evaluation.statistics import Z95, agreement, mean_and_deviation, paired_difference, wilson
 
 

@@ -1,6 +1,7 @@
+from torch import nn
+
 from snnconvert.model_zoo.architecture import Architecture
 from snnconvert.model_zoo.preprocessing import Preprocessing
-from torch import nn
 
 PREPROCESSING = Preprocessing((1, 2, 2), (0.5,), (0.5,))
 

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from snnconvert.converter.errors import UsageError
 from snnconvert.model_zoo import architectures, timm_models, torchvision_models
 from snnconvert.model_zoo.architectures import find_architecture, known_architectures

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snnconvert.converter.errors import DataRefused
 from snnconvert.model_zoo.arrays import array_reader, read_npz
 from snnconvert.model_zoo.preprocessing import Preprocessing

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from snnconvert.model_zoo import build_index
 from snnconvert.model_zoo.architectures import find_architecture
 from snnconvert.model_zoo.index import index, read_index

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snnconvert.model_zoo import build_sample
 from snnconvert.model_zoo.arrays import read_arrays
 from snnconvert.model_zoo.named_data import DEBIAN, SAMPLE_FILE

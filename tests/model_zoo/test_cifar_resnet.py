@@ -1,7 +1,8 @@
 import pytest
 import torch
-from snnconvert.model_zoo.cifar_resnet import BasicBlock, CifarResNet
 from torch import nn
+
+from snnconvert.model_zoo.cifar_resnet import BasicBlock, CifarResNet
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from snnconvert.converter.errors import DataRefused, UsageError
 from snnconvert.model_zoo.datasets import open_dataset
 from snnconvert.model_zoo.preprocessing import Preprocessing

@@ -1,8 +1,9 @@
 import math
 
 import torch
-from snnconvert.model_zoo.equivalence import TOLERANCE, difference, output, random_weights
 from torch import nn
+
+from snnconvert.model_zoo.equivalence import TOLERANCE, difference, output, random_weights
 
 
 def normalised(epsilon: float) -> nn.Module:

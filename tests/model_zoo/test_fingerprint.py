@@ -1,4 +1,6 @@
 import torch
+from torch import nn
+
 from snnconvert.model_zoo.fingerprint import (
     class_count,
     hash_keys,
@@ -8,7 +10,6 @@ from snnconvert.model_zoo.fingerprint import (
     shapes_of,
     sketch,
 )
-from torch import nn
 
 HEAD = (("2.weight", 0), ("2.bias", 0))
 

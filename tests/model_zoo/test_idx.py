@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from snnconvert.model_zoo.idx import read_idx
 
 CONTENT = b"\0\0\x08\x02" + struct.pack(">2I", 2, 3) + bytes(range(6))

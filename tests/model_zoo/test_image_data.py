@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from snnconvert.converter.errors import DataRefused, UsageError
 from snnconvert.model_zoo.image_data import ImageData, Labels
 from snnconvert.model_zoo.preprocessing import Preprocessing

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from snnconvert.converter.errors import DataRefused
 from snnconvert.model_zoo.image_folder import open_folder
 from snnconvert.model_zoo.preprocessing import Preprocessing

@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from snnconvert.converter.errors import ModelRefused, UsageError
 from snnconvert.model_zoo.importing import import_factory, working_directory_importable
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from snnconvert.model_zoo.architectures import find_architecture
 from snnconvert.model_zoo.fingerprint import hash_keys, hash_shapes
 from snnconvert.model_zoo.index import INDEX, Entry, index, read_index, write_index

@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+
 from snnconvert.converter.errors import SnnconvertError
 from snnconvert.model_zoo import libraries
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from snnconvert.converter.errors import ModelRefused, UsageError
 from snnconvert.model_zoo import load_model, models, open_dataset
 from snnconvert.model_zoo.cifar_resnet import CifarResNet

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snnconvert.converter.errors import DataRefused, UsageError
 from snnconvert.model_zoo import named_data
 from snnconvert.model_zoo.libraries import torchvision

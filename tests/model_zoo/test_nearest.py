@@ -1,4 +1,5 @@
 import torch
+
 from snnconvert.model_zoo.fingerprint import shapes_of
 from snnconvert.model_zoo.index import index
 from snnconvert.model_zoo.libraries import torchvision

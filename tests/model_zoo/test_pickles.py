@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from snnconvert.converter.errors import ModelRefused
 from snnconvert.model_zoo.pickles import read_pickle
-from torch import nn
 
 Save = Callable[..., Path]
 STATE = {"weight": torch.arange(4000.0)}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from snnconvert.converter.errors import ArtefactRefused, DataRefused, UsageError
 from snnconvert.model_zoo.libraries import timm, torchvision
 from snnconvert.model_zoo.preprocessing import Preprocessing, from_timm, from_torchvision

@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
+
 from snnconvert.converter.errors import ModelRefused
 from snnconvert.model_zoo.cifar_resnet import CifarResNet
 from snnconvert.model_zoo.index import Entry, index
 from snnconvert.model_zoo.libraries import timm, torchvision
 from snnconvert.model_zoo.recognition import recognise
-from torch import Tensor
 
 
 def names_of(state: dict[str, Tensor], stem: str = "weights") -> tuple[str, int]:

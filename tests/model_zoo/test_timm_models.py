@@ -1,5 +1,6 @@
-from snnconvert.model_zoo.timm_models import find
 from torch import nn
+
+from snnconvert.model_zoo.timm_models import find
 
 
 def test_finds_names_with_and_without_a_tag() -> None:

@@ -1,4 +1,5 @@
 import pytest
+
 from snnconvert.model_zoo.torchvision_models import find, names
 
 

@@ -1,4 +1,5 @@
 import torch
+
 from snnconvert.model_zoo.train_fashion import MEAN, STD, augment, train
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
+
 from snnconvert.converter.errors import ModelRefused
 from snnconvert.model_zoo.weights import Checkpoint, read_weights, without_training_heads
-from torch import nn
 
 Save = Callable[..., Path]
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from snnconvert.model_zoo.zoo_models import ZOO
 
 

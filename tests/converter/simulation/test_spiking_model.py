@@ -1,0 +1,176 @@
+"""The executors against each other, and against the neurons' equations."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from snnconvert.converter.convert import convert
+from snnconvert.converter.errors import DataRefused, UsageError
+from snnconvert.converter.graph import PreparedGraph, prepare
+from snnconvert.converter.neurons import NEURONS, SHUFFLES
+from snnconvert.converter.simulation import SpikingModel, spiking_model
+from snnconvert.converter.thresholds import Thresholds
+
+
+def thresholds(graph: PreparedGraph, theta: float = 0.5) -> Thresholds:
+    return Thresholds(
+        {s.name: torch.full((s.channels,), theta).double() for s in graph.sites}, None, "given", "channel"
+    )
+
+
+@pytest.fixture
+def graph(network: nn.Module, images: Tensor) -> PreparedGraph:
+    return prepare(network, images)
+
+
+def spiking(graph: PreparedGraph, neuron: str, shuffle: str = "none", steps: int = 8, seed: int = 0) -> SpikingModel:
+    return convert(graph, thresholds(graph), neuron=neuron, steps=steps, shuffle=shuffle, seed=seed)
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_layers_and_steps_agree_bit_for_bit(graph: PreparedGraph, images: Tensor, neuron: str, shuffle: str) -> None:
+    model = spiking(graph, neuron, shuffle)
+    reference = model(images, executor="steps")
+    assert reference.abs().max() > 0
+    assert torch.equal(model(images, executor="layers"), reference)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8, 32])
+def test_counts_agrees_with_the_step_by_step_reference_bit_for_bit(
+    graph: PreparedGraph, images: Tensor, steps: int
+) -> None:
+    model = spiking(graph, "two-phase", steps=steps)
+    assert torch.equal(model(images, executor="counts"), model(images, executor="steps"))
+
+
+def test_tpp_counts_agrees_in_distribution(graph: PreparedGraph, images: Tensor) -> None:
+    model = spiking(graph, "tpp", steps=4)
+    many = images[:1].expand(4000, *images.shape[1:])
+    fast, slow = model(many, executor="counts"), model(many, executor="layers")
+    error = (fast.var(0) + slow.var(0)).div(4000).sqrt()
+    assert ((fast.mean(0) - slow.mean(0)).abs() < 4 * error).all()
+    assert (fast.var(0) / slow.var(0)).sub(1).abs().max() < 0.2
+
+
+def test_many_levels_approach_the_ann(graph: PreparedGraph, images: Tensor, network: nn.Module) -> None:
+    wide = convert(graph, thresholds(graph, 64.0), neuron="two-phase", steps=2**14)
+    assert torch.allclose(wide(images), network(images), atol=0.05)
+
+
+@pytest.mark.parametrize("executor", ["counts", "layers", "steps"])
+@pytest.mark.parametrize("shuffle", ["none", "per-neuron"])
+def test_spikes_depend_on_seed_and_image_not_on_the_batch(
+    graph: PreparedGraph, images: Tensor, executor: str, shuffle: str
+) -> None:
+    model = spiking(graph, "tpp", shuffle)
+    index = torch.tensor([3, 1, 4, 1, 5])
+    whole = model(images, index=index, executor=executor)
+    split = [model(images[i : i + 1], index=index[i : i + 1], executor=executor) for i in range(5)]
+    assert torch.equal(torch.cat(split), whole)
+    assert torch.equal(model(images, index=index, executor=executor), whole)
+    assert not torch.equal(spiking(graph, "tpp", shuffle, seed=1)(images, index=index, executor=executor), whole)
+    assert not torch.equal(model(images, index=index + 10, executor=executor), whole)
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_a_small_memory_budget_changes_nothing(
+    graph: PreparedGraph, images: Tensor, neuron: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = spiking(graph, neuron)
+    whole = model(images, executor="layers")
+    monkeypatch.setattr(spiking_model, "MEMORY", 1)
+    assert torch.equal(model(images, executor="layers"), whole)
+
+
+def test_by_t_ends_with_the_answer_and_starts_with_one_step(graph: PreparedGraph, images: Tensor) -> None:
+    model = spiking(graph, "if")
+    curve = model.by_t(images)
+    assert curve.shape == (8, 5, 5)
+    assert torch.equal(curve[-1], model(images))
+    one = spiking(graph, "if", steps=1)
+    assert torch.equal(curve[0], one(images))
+
+
+@pytest.mark.parametrize(("neuron", "shuffle"), [("tpp", "none"), ("if", "shared")])
+def test_by_t_is_refused_where_there_is_no_answer_at_every_step(
+    graph: PreparedGraph, images: Tensor, neuron: str, shuffle: str
+) -> None:
+    with pytest.raises(UsageError, match="answer once a window"):
+        spiking(graph, neuron, shuffle).by_t(images)
+
+
+def test_latency_is_one_window_for_each_site_on_the_longest_path(graph: PreparedGraph) -> None:
+    # Sites: stem, its pooled twin, block, after the add; a pool before the head waits one window more.
+    assert graph.depth == 3
+    assert spiking(graph, "if").end_to_end_steps == 8
+    assert spiking(graph, "two-phase").end_to_end_steps == (3 + 1 + 1) * 8
+    assert spiking(graph, "if", "shared").end_to_end_steps == (3 + 1) * 8
+    assert spiking(graph, "tpp").interval == 8
+
+
+def test_a_pool_between_a_layer_and_its_site_costs_no_window() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU(), nn.MaxPool2d(2)).eval()
+    graph = prepare(nn.Sequential(model, nn.Flatten(), nn.Linear(8, 2)).eval(), torch.randn(2, 1, 8, 8))
+    assert convert(graph, float_thresholds(graph), neuron="two-phase", steps=4).end_to_end_steps == (2 + 1) * 4
+
+
+def float_thresholds(graph: PreparedGraph) -> Thresholds:
+    return Thresholds({s.name: torch.ones(1) for s in graph.sites}, None, "given", "layer")
+
+
+def test_a_final_activation_is_applied_to_the_window_mean() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU6()).eval()
+    graph = prepare(model, torch.randn(2, 3))
+    assert any("stays analog" in note for note in graph.notes)
+    x = torch.randn(6, 3)
+    for neuron in NEURONS:
+        spikes = convert(graph, float_thresholds(graph), neuron=neuron, steps=16)
+        assert spikes(x).min() >= 0
+        assert torch.allclose(spikes(x, executor="layers"), spikes(x, executor="steps"), atol=1e-6)
+
+
+def test_no_reset_and_no_gradient_are_needed(graph: PreparedGraph, images: Tensor) -> None:
+    model = spiking(graph, "if")
+    first = model(images)
+    model(images.flip(0)[:2])
+    assert torch.equal(model(images), first)
+    assert not first.requires_grad
+
+
+def test_shuffling_a_two_phase_network_is_said_to_change_nothing(graph: PreparedGraph, images: Tensor) -> None:
+    shuffled = spiking(graph, "two-phase", "per-neuron")
+    assert torch.equal(shuffled(images), spiking(graph, "two-phase")(images))
+    assert any("cannot change" in note for note in shuffled.describe()["notes"])
+
+
+def test_shuffling_keeps_counts_and_changes_a_streaming_network(graph: PreparedGraph, images: Tensor) -> None:
+    plain = spiking(graph, "if")(images)
+    assert not torch.equal(spiking(graph, "if", "shared")(images), plain)
+    assert not torch.equal(spiking(graph, "if", "per-neuron")(images), plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"neuron": "tp"}, "unknown neuron 'tp'.*did you mean 'tpp'"),
+        ({"steps": 0}, "T must be at least 1, got 0"),
+        ({"shuffle": "all"}, "unknown shuffle"),
+        ({"neuron": "tpp", "shift": True}, "belong to integrate-and-fire"),
+    ],
+)
+def test_bad_choices_are_named(graph: PreparedGraph, change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s){message}"):
+        convert(graph, thresholds(graph), **({"neuron": "if", "steps": 4} | change))  # type: ignore[arg-type]
+
+
+def test_bad_calls_are_named(graph: PreparedGraph, images: Tensor) -> None:
+    with pytest.raises(UsageError, match="counts executor needs two-phase"):
+        spiking(graph, "if")(images, executor="counts")
+    with pytest.raises(UsageError, match="unknown executor 'count'"):
+        spiking(graph, "tpp")(images, executor="count")
+    with pytest.raises(DataRefused, match="takes images of shape 1x8x8, got 1x9x9"):
+        spiking(graph, "tpp")(torch.zeros(2, 1, 9, 9).double())
+    with pytest.raises(DataRefused, match="one index for each of 5 images"):
+        spiking(graph, "tpp")(images, index=torch.arange(4))
