@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from snnconvert import convert, evaluate, load_model, observe, open_dataset, prepare
+from snnconvert import convert, evaluate, load_model, observe, open_dataset, prepare, thresholds_from_batch_norm
 
 SHARED = Path(os.environ.get("SNNCONVERT_SHARED", "../shared"))
 ROWS = {
@@ -41,12 +41,16 @@ def measure(network: str, rows: list[str], options: argparse.Namespace) -> Itera
         for name in ("cifar10_train_0", "cifar10_test")
     )
     graph = prepare(loaded.model, next(iter(train.batches(2)))[0])
-    calibration = observe(graph, train.batches(100, limit=options.calibration_images))
-    done = {(c["network"], c["row"], c["T"], c["images"]) for c in read(options.log)}
+    images = options.calibration_images
+    calibration = observe(graph, train.batches(100, limit=images)) if images else None
+    done = {(c["network"], c["row"], c["T"], c["images"], c["calibration_images"]) for c in read(options.log)}
     for steps in options.steps:
-        thresholds = calibration.thresholds(graph, steps=steps)
+        if calibration is None:
+            thresholds = thresholds_from_batch_norm(graph, steps=steps)
+        else:
+            thresholds = calibration.thresholds(graph, steps=steps)
         for row in rows:
-            if (network, row, steps, options.images) in done:
+            if (network, row, steps, options.images, images) in done:
                 continue
             neuron, shuffle = ROWS[row]
             model = convert(graph, thresholds, neuron=neuron, steps=steps, shuffle=shuffle)
@@ -65,7 +69,7 @@ def measure(network: str, rows: list[str], options: argparse.Namespace) -> Itera
                 "end_to_end_steps": result["end_to_end_steps"],
                 "levels": result["levels"],
                 "spike_type": result["spike_type"],
-                "calibration_images": calibration.images,
+                "calibration_images": images,
                 "seconds": round(result["seconds"], 1),
             }
 
@@ -75,12 +79,10 @@ def read(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def table(cells: list[dict[str, Any]], network: str, images: int) -> str:
-    """Return the cells of ``network`` as a Markdown table: top-1 in percent, with the deviation over seeds."""
-    cells = [c for c in cells if c["network"] == network and c["images"] == images]
-    if not cells:
-        return ""
+def table(cells: list[dict[str, Any]]) -> str:
+    """Return the ``cells`` of one network as a Markdown table: top-1 in percent, with the deviation over seeds."""
     steps = sorted({c["T"] for c in cells})
+    network, images = cells[0]["network"], cells[0]["images"]
     lines = [
         f"{network}: ANN {cells[0]['ann']:.2f} %, {images} test, {cells[0]['calibration_images']} calibration images",
         "",
@@ -109,7 +111,12 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--images", type=int, default=1000, help="test images, the first of the file")
-    parser.add_argument("--calibration-images", type=int, default=1000, help="training images, the first of the file")
+    parser.add_argument(
+        "--calibration-images",
+        type=int,
+        default=1000,
+        help="training images, the first of the file; 0 takes thresholds from batch-norm statistics",
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--log", type=Path, default=Path("docs/temporal_misalignment.jsonl"))
     options = parser.parse_args()
@@ -120,8 +127,9 @@ def main() -> None:
                 log.write(json.dumps(cell) + "\n")
     cells = read(options.log)
     for network in options.networks:
-        for images in sorted({c["images"] for c in cells}):
-            print(table(cells, network, images))
+        for images in sorted({(c["images"], c["calibration_images"]) for c in cells if c["network"] == network}):
+            same = [c for c in cells if c["network"] == network and (c["images"], c["calibration_images"]) == images]
+            print(table(same))
 
 
 if __name__ == "__main__":

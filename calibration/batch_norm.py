@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from snnconvert.converter.errors import CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph, Site
+from snnconvert.converter.graph.canonical import arguments_of
 from snnconvert.converter.graph.operations import BY_NAME
 from snnconvert.converter.graph.sites import site_of
 from snnconvert.converter.thresholds import Thresholds
@@ -76,24 +77,32 @@ def _moments(node: fx.Node, found: dict[fx.Node, _Moments | None]) -> _Moments |
     site = site_of(node)
     if site is not None:
         return rectified(*known[0], site)
-    if node.target in (torch.add, torch.sub) and len(known) == 2 and len(known[0][0]) == len(known[1][0]):
+    alike = len({len(mean) for mean, _ in known}) == 1
+    if node.target in (torch.add, torch.sub) and len(known) == 2 and alike and not node.kwargs:
         sign = 1 if node.target is torch.add else -1
         return known[0][0] + sign * known[1][0], known[0][1] + known[1][1]
     if node.target is torch.cat and (node.args[1:] or (node.kwargs.get("dim"),)) == (1,):
         return torch.cat([m for m, _ in known]), torch.cat([v for _, v in known])
-    if node.target in _KEEPS_CHANNELS or _keeps_channels(node):
+    if node.target in _KEEPS_CHANNELS or _slices_within_channels(node):
         return known[0]
-    if node.target is F.pad and len(node.args[1]) > 4:  # type: ignore[arg-type]
-        before, after = node.args[1][4:6]  # type: ignore[index, misc]
-        return F.pad(known[0][0], (before, after)), F.pad(known[0][1], (before, after))
-    return None
+    return _padded(node, *known[0]) if node.target is F.pad else None
 
 
-def _keeps_channels(node: fx.Node) -> bool:
-    if node.target is F.pad:
-        return len(node.args[1]) <= 4  # type: ignore[arg-type]
+def _padded(node: fx.Node, mean: Tensor, variance: Tensor) -> _Moments | None:
+    """Return moments with those of the channels that a padding adds; a border of the image does not count."""
+    call = arguments_of(node, F.pad)
+    channels = 2 * (len(node.meta["shape"]) - 2)  # where the channels' padding stands: the last dimension comes first
+    around = tuple(call["pad"][channels : channels + 2])
+    if not around:
+        return mean, variance
+    if call["mode"] != "constant":
+        return None
+    return F.pad(mean, around, value=call["value"] or 0.0), F.pad(variance, around)
+
+
+def _slices_within_channels(node: fx.Node) -> bool:
     index = node.args[1] if len(node.args) > 1 else None
-    return node.target is BY_NAME["getitem"].function and isinstance(index, tuple) and index[1] == slice(None)
+    return node.target is BY_NAME["getitem"].function and isinstance(index, tuple) and index[1:2] == (slice(None),)
 
 
 def rectified(mean: Tensor, variance: Tensor, site: Site) -> _Moments:

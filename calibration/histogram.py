@@ -15,6 +15,9 @@ BINS = 1024
 
 _EMPTY = -1000
 
+_SMALLEST = -100
+"""The smallest e, so that the width of a bin and its inverse are numbers in float32."""
+
 
 @dataclass
 class Histogram:
@@ -63,9 +66,18 @@ class Histogram:
         """Whether a channel was always zero, bool [channels]."""
         return self.maximum <= 0
 
+    def check(self) -> None:
+        """Raise ValueError where the fields do not fit each other, as those of a file may not."""
+        channels = (len(self.counts),)
+        shapes = self.counts.shape == (*channels, 1 + BINS) and self.exponent.shape == self.maximum.shape == channels
+        types = self.exponent.dtype is torch.int64 and self.maximum.dtype is torch.float64
+        if not (shapes and types and bool((self.counts >= 0).all()) and bool(self.maximum.isfinite().all())):
+            raise ValueError("a histogram that is none")
+
     def add(self, activations: Tensor) -> None:
         """Count ``activations`` [batch, channels, ...], which must be finite and not negative."""
         values = activations.transpose(0, 1).reshape(len(self.maximum), -1)
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
         self.maximum = torch.maximum(self.maximum, values.amax(1).cpu().double())
         self._cover(_exponent(self.maximum))
         scale = torch.where(self.dead, 0.0, 1 / self.width).to(values)[:, None]
@@ -96,7 +108,7 @@ class Histogram:
 
 
 def _exponent(maximum: Tensor) -> Tensor:
-    """Return the smallest e with maximum <= 2^e, int64 [channels]."""
+    """Return the smallest e with maximum <= 2^e, at least ``_SMALLEST``, int64 [channels]."""
     mantissa, exponent = torch.frexp(maximum)
     exponent = exponent.long() - (mantissa == 0.5).long()
-    return torch.where(maximum > 0, exponent, torch.tensor(_EMPTY))
+    return torch.where(maximum > 0, exponent.clamp(min=_SMALLEST), torch.tensor(_EMPTY))

@@ -1,30 +1,27 @@
 """The .snn file: a spiking network as data.
 
-A .snn file is a safetensors file. Its tensors are the network's constants (``weights.*``) and thresholds
-(``threshold.*``); its header holds one JSON document, ``snnconvert``, with the graph, the sites, the neuron, and how
-it was made. Functions are names from the table in `graph.operations`, so opening a file runs no code of the model,
-and needs neither the model's library nor pickle. An unknown name is an error, never an attribute look-up.
+Its tensors are the network's constants (``weights.*``) and thresholds (``threshold.*``); its JSON document holds the
+graph, the sites, the neuron, and how it was made. Functions are names from the table in `graph.operations`, so opening
+a file runs no code of the model, and needs neither the model's library nor pickle. An unknown name is an error, never
+an attribute look-up, and no name in a file becomes a Python name: torch.fx writes a graph's names into source code.
 """
 
-import json
 import math
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 
-from .errors import ArtefactRefused, ModelRefused, SnnconvertError
+from .errors import ArtefactRefused, ModelRefused
 from .graph import PreparedGraph, Proof, Site
 from .graph.canonical import attribute
 from .graph.operations import BY_NAME, OPERATIONS
+from .graph.prepare import record_shapes
 from .graph.sites import site_of
 from .simulation import SpikingModel
+from .tensor_file import read_tensors, write_tensors
 from .thresholds import Thresholds
 
 FORMAT = 1
@@ -50,7 +47,7 @@ def save(path: Path, model: SpikingModel, about: dict[str, Any]) -> None:
         nodes.append(_encode_node(node))
         site = site_of(node)
         if site is not None:
-            sites[str(node.target)] = {"name": site.name, "cap": site.cap, "shape": list(site.shape)}
+            sites[str(node.target)] = {"name": site.name, "cap": site.cap}
             tensors[f"threshold.{node.target}"] = model.thresholds.values[site.name]
         if node.op == "get_attr":
             tensors[f"weights.{node.target}"] = attribute(module, str(node.target))
@@ -78,7 +75,7 @@ def save(path: Path, model: SpikingModel, about: dict[str, Any]) -> None:
         "sites": sites,
         "nodes": nodes,
     }
-    write_tensors(path, {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, _KEY, document)
+    write_tensors(path, tensors, _KEY, document)
 
 
 def load(path: Path) -> tuple[SpikingModel, dict[str, Any]]:
@@ -89,92 +86,13 @@ def load(path: Path) -> tuple[SpikingModel, dict[str, Any]]:
     """
     tensors, document = read_tensors(path, _KEY, FORMAT, ".snn")
     try:
-        graph = PreparedGraph(
-            _decode_graph(document, tensors),
-            Proof(**document["proof"]),
-            tuple(tuple(shape) for shape in document["input_shapes"]),
-            tuple(document["notes"]),
-        )
-        values = {site["name"]: tensors[f"threshold.{child}"] for child, site in document["sites"].items()}
-        thresholds = Thresholds(
-            values, **document["thresholds"] | {"warnings": tuple(document["thresholds"]["warnings"])}
-        )
-        model = SpikingModel(graph, thresholds, **document["conversion"])
-        about: dict[str, Any] = dict(document["about"])
+        return _decode_model(tensors, document), dict(document["about"])
     except ArtefactRefused as error:
         raise ArtefactRefused(f"{path}: {error.message}", error.hint) from error
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SnnconvertError) as error:
+    except Exception as error:  # the content can be wrong in more ways than there are names for
         raise ArtefactRefused(
             f"{path} is a damaged .snn file: {type(error).__name__}: {error}", "convert the model again"
         ) from error
-    return model, about
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], key: str, document: dict[str, Any]) -> None:
-    """Write ``tensors`` and the JSON ``document`` under ``key`` in the header of a safetensors file, all or nothing.
-
-    Raises:
-        ArtefactRefused: the folder does not exist or cannot be written, or ``path`` is a folder.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            save_file(tensors, name, {key: json.dumps(document, allow_nan=False)})
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise ArtefactRefused(
-            f"cannot write {path}: {error.strerror or error}", "choose another place with -o"
-        ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def read_tensors(path: Path, key: str, version: int, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a safetensors file, and the JSON document under ``key`` in its header.
-
-    Args:
-        version: the latest format that can be read.
-        kind: the file's ending, for messages.
-
-    Raises:
-        ArtefactRefused: the file is missing, truncated, foreign, or from a later version.
-    """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ArtefactRefused(f"{path} {what}, expected a {kind} file", "check the path")
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if key in header else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ArtefactRefused(
-            f"{path} is not a {kind} file, or is truncated ({error})", "write it again with snnconvert"
-        ) from error
-    if key not in header:
-        raise ArtefactRefused(
-            f"{path} is a safetensors file, but not a {kind} file", "convert or calibrate a model to make one"
-        )
-    try:
-        document = json.loads(header[key])
-        found = document["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactRefused(
-            f"{path} is a damaged {kind} file: its header cannot be read", "write it again"
-        ) from error
-    if not isinstance(found, int) or found > version:
-        raise ArtefactRefused(
-            f"{path} has format {found}, this version of snnconvert reads up to {version}", "upgrade snnconvert"
-        )
-    return tensors, document
 
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
@@ -187,8 +105,6 @@ def _encode_node(node: fx.Node) -> dict[str, Any]:
         encoded["args"] = [encode(a) for a in node.args]
     if node.kwargs:
         encoded["kwargs"] = {k: encode(v) for k, v in node.kwargs.items()}
-    if "shape" in node.meta:
-        encoded["shape"] = list(node.meta["shape"])
     return encoded
 
 
@@ -212,8 +128,8 @@ def encode(value: Any) -> Any:
         case tuple():
             return {"tuple": [encode(v) for v in value]}
         case dict():
-            return {"dict": {str(k): encode(v) for k, v in value.items()}}
-        case torch.dtype():
+            return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
+        case torch.dtype() if value in _DTYPES.values():
             return {"dtype": str(value).removeprefix("torch.")}
         case _ if value is Ellipsis:
             return {"ellipsis": True}
@@ -233,10 +149,10 @@ def decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
     (form, content), *more = value.items()
     decoders: dict[str, Callable[[Any], Any]] = {
         "float": float,
-        "node": nodes.__getitem__,
+        "node": lambda c: _earlier(c, nodes),
         "slice": lambda c: slice(*(decode(v, nodes) for v in c)),
         "tuple": lambda c: tuple(decode(v, nodes) for v in c),
-        "dict": lambda c: {k: decode(v, nodes) for k, v in c.items()},
+        "dict": lambda c: {decode(k, nodes): decode(v, nodes) for k, v in c},
         "dtype": _DTYPES.__getitem__,
         "ellipsis": lambda c: Ellipsis,
     }
@@ -245,49 +161,70 @@ def decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
     return decoders[form](content)
 
 
-def _decode_graph(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModule:
-    root = nn.Module()
+def _earlier(name: str, nodes: dict[str, fx.Node]) -> fx.Node:
+    if name not in nodes:
+        raise ArtefactRefused(
+            f"a damaged .snn file: node {name!r} is read before it is there", "convert the model again"
+        )
+    return nodes[name]
+
+
+def _decode_model(tensors: dict[str, Tensor], document: dict[str, Any]) -> SpikingModel:
+    shapes = tuple(tuple(shape) for shape in document["input_shapes"])
+    module = _decode_graph(tensors, document)
+    weights = [tensor for name, tensor in tensors.items() if name.startswith("weights.")]
+    dtype = next((t.dtype for t in weights if t.is_floating_point()), torch.float32)
+    with torch.no_grad():
+        record_shapes(module, tuple(torch.zeros(1, *shape, dtype=dtype) for shape in shapes))
+    values = {site["name"]: tensors[f"threshold.{child}"] for child, site in document["sites"].items()}
+    made = document["thresholds"]
+    return SpikingModel(
+        PreparedGraph(module, Proof(**document["proof"]), shapes, tuple(document["notes"])),
+        Thresholds(values, **made | {"warnings": tuple(made["warnings"])}),
+        **document["conversion"],
+    )
+
+
+def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.GraphModule:
+    root, graph = nn.Module(), fx.Graph()
+    targets: dict[tuple[str, str], Any] = {("call_function", name): op.function for name, op in BY_NAME.items()}
     for name, tensor in tensors.items():
         if name.startswith("weights."):
-            _register(root, name.removeprefix("weights."), tensor)
-    for child, site in document["sites"].items():
-        root.add_module(child, Site(site["name"], site["cap"], tuple(site["shape"])))
-    graph = fx.Graph()
+            target = targets["get_attr", name.removeprefix("weights.")] = f"weight_{len(targets)}"
+            root.register_buffer(target, tensor)
+    for number, (child, site) in enumerate(document["sites"].items()):
+        targets["call_module", child] = f"site_{number}"
+        root.add_module(f"site_{number}", Site(site["name"], site["cap"]))
     nodes: dict[str, fx.Node] = {}
     for encoded in document["nodes"]:
-        node = _decode_node(graph, encoded, nodes, document["sites"])
-        if "shape" in encoded:
-            node.meta["shape"] = tuple(encoded["shape"])
-        nodes[encoded["name"]] = node
+        if encoded["op"] == "placeholder":
+            targets["placeholder", encoded["target"]] = f"input_{len(nodes)}"
+        nodes[encoded["name"]] = _decode_node(graph, encoded, nodes, targets)
     graph.lint()
     return fx.GraphModule(root, graph)
 
 
-def _decode_node(graph: fx.Graph, encoded: dict[str, Any], nodes: dict[str, fx.Node], sites: dict[str, Any]) -> fx.Node:
-    op, target, name = encoded["op"], encoded.get("target"), encoded["name"]
+_KINDS = {"call_function": "operation", "get_attr": "weight", "call_module": "site", "placeholder": "input"}
+
+
+def _decode_node(
+    graph: fx.Graph, encoded: dict[str, Any], nodes: dict[str, fx.Node], targets: dict[tuple[str, str], Any]
+) -> fx.Node:
+    """Append the node that ``encoded`` describes; ``targets`` holds everything that a node may call or read."""
+    op, name = encoded["op"], encoded["name"]
     args = tuple(decode(a, nodes) for a in encoded.get("args", []))
     kwargs = {k: decode(v, nodes) for k, v in encoded.get("kwargs", {}).items()}
-    if op == "call_function":
-        if target not in BY_NAME:
-            raise ArtefactRefused(
-                f"unknown operation {target!r} in a .snn file", "upgrade snnconvert, or convert again"
-            )
-        return graph.create_node(op, BY_NAME[target].function, args, kwargs, name)
-    if op == "call_module" and target not in sites:
-        raise ArtefactRefused(f"unknown site {target!r} in a .snn file", "convert the model again")
-    if op not in ("placeholder", "get_attr", "call_module", "output"):
+    if op == "output":
+        return graph.create_node(op, "output", args, kwargs, name)
+    if op not in _KINDS:
         raise ArtefactRefused(f"unknown kind of node {op!r} in a .snn file", "convert the model again")
-    return graph.create_node(op, target or "output", args, kwargs, name)
+    if (op, encoded["target"]) not in targets:
+        raise ArtefactRefused(
+            f"unknown {_KINDS[op]} {encoded['target']!r} in a .snn file", "upgrade snnconvert, or convert again"
+        )
+    if not all(k.isidentifier() for k in kwargs):
+        raise ArtefactRefused(f"{name} has arguments without a name in a .snn file", "convert the model again")
+    return graph.create_node(op, targets[op, encoded["target"]], args, kwargs, name)
 
 
-def _register(root: nn.Module, path: str, tensor: Tensor) -> None:
-    *parents, name = path.split(".")
-    module = root
-    for parent in parents:
-        if not hasattr(module, parent):
-            module.add_module(parent, nn.Module())
-        module = module.get_submodule(parent)
-    module.register_buffer(name, tensor)
-
-
-__all__ = ["FORMAT", "load", "read_tensors", "save", "write_tensors"]
+__all__ = ["FORMAT", "load", "save"]

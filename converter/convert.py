@@ -1,5 +1,7 @@
 """Convert: a prepared network and thresholds become a spiking network."""
 
+import math
+
 from .errors import UsageError
 from .graph import PreparedGraph
 from .simulation import SpikingModel
@@ -29,9 +31,11 @@ def convert(
         seed: selects the random numbers.
 
     Raises:
-        UsageError: an unknown name, T below 1, or an option that this neuron does not have.
+        UsageError: an unknown name, T not a whole number above 0, or an option that this neuron does not have.
         CalibrationRefused: the thresholds belong to another network or another T.
     """
+    if type(steps) is not int:
+        raise UsageError(f"the number of steps T must be a whole number, got {steps!r}")
     options: dict[str, float] = {}
     if neuron == "if":
         options["initial_potential"] = (0.0 if shift else 0.5) if initial_potential is None else initial_potential
@@ -41,4 +45,7 @@ def convert(
             f"initial potential and shift belong to integrate-and-fire neurons, got neuron {neuron!r}",
             "use neuron 'if', or leave them out",
         )
+    if not math.isfinite(options.get("initial_potential", 0.0)):
+        raise UsageError(f"the initial potential must be a finite number, got {initial_potential}")
+    thresholds = thresholds.to(graph)
     return SpikingModel(graph, thresholds, neuron=neuron, steps=steps, shuffle=shuffle, seed=seed, options=options)

@@ -74,7 +74,7 @@ def choice(kind: str, given: str, known: tuple[str, ...]) -> str:
         return given
     import difflib
 
-    close = difflib.get_close_matches(given, known, 1)
+    close = difflib.get_close_matches(str(given), known, 1)
     raise UsageError(
         f"unknown {kind} {given!r}: expected one of {', '.join(known)}",
         f"did you mean {close[0]!r}?" if close else None,

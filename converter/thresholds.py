@@ -1,9 +1,8 @@
 """Thresholds: one or one per channel for each site, with a record of where they come from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .errors import CalibrationRefused
@@ -35,7 +34,7 @@ class Thresholds:
 
         Raises:
             CalibrationRefused: a site without a threshold, a threshold without a site, another number of channels, a
-                threshold that is not a positive number, or another window.
+                threshold that is not a positive number or that lies above the site's cap, or another window.
         """
         if self.steps not in (None, steps):
             raise CalibrationRefused(
@@ -65,7 +64,16 @@ class Thresholds:
                     "calibrate with more images",
                 )
 
-    def to(self, dtype: torch.dtype) -> "Thresholds":
-        """Return them in ``dtype``."""
-        values = {name: theta.to(dtype) for name, theta in self.values.items()}
-        return Thresholds(values, self.steps, self.rule, self.per, self.source, self.warnings)
+            if site.cap is not None and bool((theta > site.cap).any()):
+                raise CalibrationRefused(
+                    f"{site.name} passes at most {site.cap:g}, but a threshold is {float(theta.max()):g}, "
+                    "so its neurons could say more",
+                    f"use thresholds of at most {site.cap:g} there",
+                )
+
+    def to(self, graph: PreparedGraph) -> "Thresholds":
+        """Return them in the type of number of ``graph``'s weights, and on their device."""
+        weight = next((b for b in graph.module.buffers() if b.is_floating_point()), None)
+        if weight is None:
+            return self
+        return replace(self, values={name: theta.to(weight) for name, theta in self.values.items()})

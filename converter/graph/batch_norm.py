@@ -13,7 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from ..errors import ModelRefused
 from .canonical import add_constant, arguments_of, attribute
+from .signals import constants
 
+_PARAMETERS = ("running_mean", "running_var", "weight", "bias")
 _CONVOLUTIONS: frozenset[Any] = frozenset({F.conv1d, F.conv2d, F.conv3d})
 _TRANSPOSED: frozenset[Any] = frozenset({F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d})
 
@@ -26,15 +28,22 @@ def fold_batch_norm(module: fx.GraphModule) -> list[str]:
     shared layer folds into weights of its own.
 
     Raises:
-        ModelRefused: a batch norm uses the statistics of its batch.
+        ModelRefused: a batch norm uses the statistics of its batch, or its weights depend on the input.
     """
+    fixed = constants(module.graph)
     folded = affine = 0
     for node in [n for n in module.graph.nodes if n.target is F.batch_norm]:
         call = arguments_of(node, F.batch_norm)
+        where = f"{node.meta['path'] or '(top level)'}: the batch norm at {node.meta['source']}"
         if call["training"] or call["running_mean"] is None:
             raise ModelRefused(
-                f"{node.meta['path']}: batch norm uses the statistics of its batch, so images change each other",
+                f"{where} uses the statistics of its batch, so images change each other",
                 "put the model in evaluation mode, with running statistics",
+            )
+        if any(isinstance(call[n], fx.Node) and call[n] not in fixed for n in _PARAMETERS):
+            raise ModelRefused(
+                f"{where} has weights or statistics that depend on the input",
+                "only a batch norm with fixed weights is an affine function of its input",
             )
         norm = _norm(module, call)
         before: fx.Node = call["input"]
@@ -66,18 +75,16 @@ class _Norm(NamedTuple):
 
 
 def _norm(module: fx.GraphModule, call: dict[str, Any]) -> _Norm:
-    def read(name: str) -> Tensor | None:
-        return None if call[name] is None else attribute(module, str(call[name].target))
+    def read(name: str, default: Tensor) -> Tensor:
+        return default if call[name] is None else attribute(module, str(call[name].target))
 
-    mean, variance, gamma, beta = (read(n) for n in ("running_mean", "running_var", "weight", "bias"))
-    assert mean is not None
-    assert variance is not None
-    gamma = torch.ones_like(mean) if gamma is None else gamma
-    beta = torch.zeros_like(mean) if beta is None else beta
+    mean = attribute(module, str(call["running_mean"].target))
+    variance = attribute(module, str(call["running_var"].target))
+    gamma, beta = read("weight", torch.ones_like(mean)), read("bias", torch.zeros_like(mean))
     return _Norm(mean, variance, call["eps"], gamma, beta)
 
 
-def _fused(module: fx.GraphModule, layer: fx.Node, norm: _Norm) -> tuple[Tensor, Tensor | None] | None:
+def _fused(module: fx.GraphModule, layer: fx.Node, norm: _Norm) -> tuple[Tensor, Tensor] | None:
     """Return the weight and bias of ``layer`` followed by the batch norm, or None where they cannot be joined."""
     constant = len(layer.args) > 1 and isinstance(layer.args[1], fx.Node) and layer.args[1].op == "get_attr"
     if not constant or layer.kwargs:
@@ -95,11 +102,12 @@ def _fused(module: fx.GraphModule, layer: fx.Node, norm: _Norm) -> tuple[Tensor,
     return None
 
 
-def _replace_weights(module: fx.GraphModule, layer: fx.Node, weight: Tensor, bias: Tensor | None) -> fx.Node:
+def _replace_weights(module: fx.GraphModule, layer: fx.Node, weight: Tensor, bias: Tensor) -> fx.Node:
     with module.graph.inserting_before(layer):
-        tensors = [add_constant(module, f"{layer.name}_weight", weight)]
-        assert bias is not None
-        tensors.append(add_constant(module, f"{layer.name}_bias", bias))
+        tensors = [
+            add_constant(module, f"{layer.name}_weight", weight),
+            add_constant(module, f"{layer.name}_bias", bias),
+        ]
     layer.args = (layer.args[0], *tensors, *layer.args[3:])
     return layer
 

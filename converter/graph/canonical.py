@@ -10,11 +10,15 @@ from torch import Tensor, fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ModelRefused
-from .operations import ASSERTIONS, IDENTITIES, OPERATIONS, SPREAD_ARGUMENTS, SYNONYMS, Kind, Signals
+from .operations import ASSERTIONS, IDENTITIES, IN_PLACE, OPERATIONS, SPREAD_ARGUMENTS, SYNONYMS, Kind, Signals
 from .signals import constants, structure
 from .sites import site_cap
 
 _HINTS = {
+    **dict.fromkeys(
+        ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+        "it stays on at inference; write F.dropout(x, training=self.training)",
+    ),
     "softmax": "remove it: the logits before it rank the classes the same",
     "log_softmax": "remove it: the logits before it rank the classes the same",
     "layer_norm": "a network with layer norm needs analog operations, which are not converted yet",
@@ -26,11 +30,13 @@ _DEFAULT_HINT = "only the ReLU family can become spikes; retrain with nn.ReLU th
 def describe(node: fx.Node) -> str:
     """Return the name of a node's operation as a user knows it: ``gelu``, ``Tensor.exp``, ``MultiheadAttention``."""
     if node.op == "call_module":
-        assert node.graph.owning_module is not None
-        return type(node.graph.owning_module.get_submodule(str(node.target))).__name__
-    return (
-        f"Tensor.{node.target}" if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    )
+        module = node.graph.owning_module
+        return str(node.target) if module is None else type(module.get_submodule(str(node.target))).__name__
+    if node.target is getattr:
+        return f"Tensor.{node.args[1]}"
+    if isinstance(node.target, str):
+        return f"Tensor.{node.target}"
+    return getattr(node.target, "__name__", str(node.target))
 
 
 def refuse_unknown(module: fx.GraphModule) -> None:
@@ -58,6 +64,8 @@ def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(module.get_submodule(str(node.target)), _BatchNorm)
     target = SYNONYMS.get(node.target, node.target)
+    if target in IDENTITIES and node.op == "call_function":  # a dropout may be on at inference
+        return True not in (node.kwargs.get("training"), node.kwargs.get("train"), *node.args[2:3])
     known = target in IDENTITIES or target in ASSERTIONS or target is F.batch_norm or site_cap(node) is not None
     operation = OPERATIONS.get(target)  # type: ignore[arg-type]
     return known or (operation is not None and operation.function not in (torch.relu, torch.clamp))
@@ -83,8 +91,11 @@ def canonicalise(module: fx.GraphModule) -> None:
 
 def _redirect_in_place(node: fx.Node) -> None:
     """Let later readers of a tensor that ``node`` overwrites read ``node`` instead."""
-    in_place = node.kwargs.get("inplace") is True or (
-        node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).startswith("_")
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = (
+        node.kwargs.get("inplace") is True
+        or node.target in IN_PLACE
+        or (node.op in ("call_function", "call_method") and name.endswith("_") and not name.startswith("_"))
     )
     if in_place and node.args and isinstance(node.args[0], fx.Node):
         order = {n: i for i, n in enumerate(node.graph.nodes)}
@@ -95,8 +106,10 @@ def _rename(node: fx.Node) -> None:
     function = SYNONYMS.get(node.target)
     if function is None:
         return
-    if node.op == "call_method" and function in SPREAD_ARGUMENTS and isinstance(node.args[1], int):
-        node.args = (node.args[0], tuple(node.args[1:]))
+    if node.op == "call_method" and function in SPREAD_ARGUMENTS and all(isinstance(a, int) for a in node.args[1:]):
+        node.args = (node.args[0], tuple(node.args[1:])) if node.args[1:] else node.args
+    if "split_size" in node.kwargs:  # the method's name for it
+        node.kwargs = {"split_size_or_sections" if k == "split_size" else k: v for k, v in node.kwargs.items()}
     node.op, node.target = "call_function", function
 
 
@@ -112,7 +125,8 @@ def add_constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
 
 def _inline_batch_norm(module: fx.GraphModule, node: fx.Node) -> None:
     norm = module.get_submodule(str(node.target))
-    assert isinstance(norm, _BatchNorm)
+    if not isinstance(norm, _BatchNorm):
+        return
     path = str(node.target)
     if norm.running_mean is None or norm.running_var is None:
         raise ModelRefused(
@@ -135,21 +149,14 @@ def _inline_batch_norm(module: fx.GraphModule, node: fx.Node) -> None:
 def fold_constants(module: fx.GraphModule) -> None:
     """Compute whatever depends on weights alone, so that every constant of ``module`` is one stored tensor."""
     fixed = constants(module.graph)
+    interpreter = fx.Interpreter(module)
     values: dict[fx.Node, Any] = {}
     for node in list(module.graph.nodes):
         if node not in fixed:
             continue
-        if node.op == "get_attr":
-            values[node] = attribute(module, str(node.target))
-            continue
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         with torch.no_grad():
-            if node.op == "call_method":
-                values[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            elif node.op == "call_module":
-                values[node] = module.get_submodule(str(node.target))(*args, **kwargs)
-            else:
-                values[node] = node.target(*args, **kwargs)
+            values[node] = getattr(interpreter, node.op)(node.target, args, kwargs)
         if isinstance(values[node], Tensor) and any(user not in fixed for user in node.users):
             with module.graph.inserting_before(node):
                 node.replace_all_uses_with(add_constant(module, f"{node.name}_value", values[node]))
@@ -196,7 +203,8 @@ def check_signals(module: fx.GraphModule) -> None:
         count = sum(len(set(_nodes((a,))) - fixed) > 0 for a in (*node.args, *node.kwargs.values()))
         if (operation.signals is Signals.FIRST and others - first) or count > 1:
             where = node.meta.get("path") or "(top level)"
-            wrong.append(f"  {where}: {operation.name} of two signals at {node.meta.get('source')}")
+            what = "of two signals" if count > 1 else "by a signal"
+            wrong.append(f"  {where}: {operation.name} {what} at {node.meta.get('source')}")
     if wrong:
         raise ModelRefused(
             "a product of two signals is not linear in time and cannot be converted yet:\n" + "\n".join(wrong)

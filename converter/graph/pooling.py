@@ -20,7 +20,7 @@ def move_max_pools(module: fx.GraphModule) -> list[str]:
     moved = split = 0
     waiting = [node for node in module.graph.nodes if node.target in MAX_POOLS]
     while waiting:
-        pool = waiting.pop()
+        pool = waiting.pop(0)  # in the order of the graph: a pool of a pool finds the first one moved
         source = pool.args[0]
         if _is_concat_of_sites(source) and len(source.users) == 1:
             waiting += _pool_each_branch(pool, source)
@@ -42,8 +42,10 @@ def move_max_pools(module: fx.GraphModule) -> list[str]:
 def _is_concat_of_sites(node: fx.Node) -> bool:
     if node.target is not torch.cat or not isinstance(node.args[0], list | tuple):
         return False
-    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return bool(dimension == 1) and all(isinstance(n, fx.Node) and site_of(n) is not None for n in node.args[0])
+    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+    return dimension in (1, 1 - len(node.meta["shape"])) and all(
+        isinstance(n, fx.Node) and site_of(n) is not None for n in node.args[0]
+    )
 
 
 def _pool_each_branch(pool: fx.Node, concat: fx.Node) -> list[fx.Node]:
@@ -67,8 +69,7 @@ def _exchange(module: fx.GraphModule, pool: fx.Node, source: fx.Node, site: Site
     name = site.name
     while len(source.users) > 1 and name in names:
         name += ".pooled"
-    z = source.args[0]
-    assert isinstance(z, fx.Node)
+    z = source.all_input_nodes[0]
     with module.graph.inserting_before(pool):
         first = module.graph.node_copy(pool)
     first.args = (z, *pool.args[1:])

@@ -1,20 +1,23 @@
 """Prepare a model for conversion: a canonical graph with named activation sites, and proof that it equals the model."""
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from ..errors import ModelRefused
 from .batch_norm import fold_batch_norm
 from .canonical import canonicalise, check_signals, refuse_unknown
+from .claims import check_claims
 from .operations import OPERATIONS, Kind
 from .pooling import move_max_pools
 from .signals import constants
 from .sites import Site, name_sites, site_of
-from .specialise import at_batch_size, inputs_of, run_shapes, specialise
-from .tracing import trace
+from .specialise import inputs_of, run_shapes, specialise, with_noise
+from .tracing import first_line, trace
 
 TOLERANCE = 1e-4
 """The largest difference between a model and its prepared graph, in units of the spread of the model's output."""
@@ -22,12 +25,12 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Proof:
-    """How far the prepared graph is from the model, over every output on the example.
+    """How far the prepared graph is from the model, over every output.
 
     Args:
         absolute: the largest absolute difference.
         relative: the same in units of the spread (largest minus smallest value) of the model's output.
-        images: how many images were compared.
+        images: how many images were compared: those of the example, and one of noise.
     """
 
     absolute: float
@@ -75,15 +78,15 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
 
     Raises:
         ModelRefused: the model cannot be traced, holds operations that cannot be converted (all are named), has no
-            activation, fails on the example, or the prepared graph differs from it by more than ``TOLERANCE``.
+            activation, fails on the example, or mixes images; or the prepared graph differs from it by more than
+            ``TOLERANCE``.
     """
     inputs = inputs_of(example)
-    original = copy.deepcopy(model).eval().requires_grad_(False)
+    original = _copy(model)
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in original.parameters()):
         original = original.float()
     dtype = next((p.dtype for p in original.parameters() if p.dtype.is_floating_point), torch.float32)
-    inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
-    inputs = at_batch_size(inputs, max(2, len(inputs[0])))
+    inputs = with_noise(tuple(x.to(dtype) for x in inputs))
     module = trace(original, len(inputs))
     refuse_unknown(module)
     specialise(module, inputs)
@@ -102,8 +105,34 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
             f"{type(model).__name__} has no activation that can spike: a spiking network needs at least one",
             "check that the model calls nn.ReLU or F.relu in its forward pass",
         )
-    shapes = tuple(tuple(x.shape[1:]) for x in inputs)
-    return PreparedGraph(module, prove(original, module, inputs), shapes, tuple(notes))
+    proof = prove(original, module, inputs)
+    check_claims(module, inputs, _batch_first(module.graph))
+    return PreparedGraph(module, proof, tuple(tuple(x.shape[1:]) for x in inputs), tuple(notes))
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise ModelRefused(
+            f"expected a torch.nn.Module, got {type(model).__name__}",
+            "build the network and load the weights into it first",
+        )
+    model = getattr(model, "_orig_mod", model)  # inside torch.compile
+    try:
+        return copy.deepcopy(model).eval().requires_grad_(False)
+    except Exception as error:
+        raise ModelRefused(
+            f"{type(model).__name__} cannot be copied ({first_line(error)})",
+            "remove what it keeps besides parameters and buffers, such as the old torch.nn.utils.weight_norm",
+        ) from error
+
+
+def _batch_first(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes that executors cut into images, or join steps with: these need the batch in dimension 0."""
+    output = next(n for n in graph.nodes if n.op == "output")
+    cut = {n for n in graph.nodes if is_window(n) or site_of(n) is not None}
+    steady = constant_in_time(graph)
+    spread = {n for n in steady if any(reader not in steady for reader in n.users)}
+    return cut | spread | set(output.all_input_nodes)
 
 
 def record_shapes(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
@@ -137,32 +166,31 @@ def _keep_final_activation(module: fx.GraphModule) -> list[str]:
 
 
 def prove(original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Proof:
-    """Compare ``module`` with ``original`` on ``inputs``, and image by image with itself.
+    """Compare ``module`` with ``original`` on ``inputs``, [images, ...] each.
 
     Raises:
-        ModelRefused: an output is not finite, differs by more than ``TOLERANCE`` of its spread, or changes with the
-            other images of the batch.
+        ModelRefused: an output is not a finite tensor, or differs by more than ``TOLERANCE`` of its spread.
     """
     with torch.no_grad():
-        expected = torch.utils._pytree.tree_leaves(original(*inputs))
-        found = torch.utils._pytree.tree_leaves(module(*inputs))
-        alone = torch.utils._pytree.tree_leaves(module(*(x[:1] for x in inputs)))
+        expected = tree_leaves(original(*(x.clone() for x in inputs)))
+        found = tree_leaves(module(*(x.clone() for x in inputs)))
+    if not all(isinstance(e, Tensor) for e in expected):
+        kinds = ", ".join(type(e).__name__ for e in expected)
+        raise ModelRefused(f"the model must return tensors only, got {kinds}", "convert a submodule, or wrap the model")
+    if not all(bool(e.isfinite().all()) for e in expected):
+        raise ModelRefused("the model's output holds NaN or infinity on the example", "check its weights")
     absolute = relative = 0.0
-    for e, f, a in zip(expected, found, alone, strict=True):
-        if not e.isfinite().all():
-            raise ModelRefused("the model's output holds NaN or infinity on the example", "check its weights")
+    for e, f in zip(expected, found, strict=True):
+        difference = float((e - f).abs().max()) if e.shape == f.shape else math.inf
         spread = float(e.max() - e.min()) or float(e.abs().max()) or 1.0
-        difference = float((e - f).abs().max())
-        absolute, relative = max(absolute, difference), max(relative, difference / spread)
-        if f.shape[0] == len(inputs[0]) and float((f[:1] - a).abs().max()) > TOLERANCE * spread:
+        if not difference <= TOLERANCE * spread:  # also where the prepared graph gives NaN
             raise ModelRefused(
-                "one image of a batch changes another's result, so the model cannot be simulated in time"
+                f"the prepared graph differs from the model by {difference:.3g}, {difference / spread:.3g} of the"
+                " output's spread",
+                "does the model overwrite a tensor that it reads again (y += x), or give another result each time?"
+                " if not, this is a fault of snnconvert: please report it",
             )
-    if not relative <= TOLERANCE:
-        raise ModelRefused(
-            f"the prepared graph differs from the model by {absolute:.3g}, {relative:.3g} of the output's spread",
-            "please report the model: this is a fault of snnconvert",
-        )
+        absolute, relative = max(absolute, difference), max(relative, difference / spread)
     return Proof(absolute, relative, len(inputs[0]))
 
 

@@ -1,10 +1,10 @@
 """What each node of a graph carries: a signal (depends on the input), a constant, or the structure of a tensor."""
 
-from collections.abc import Iterable
-
 from torch import fx
 
 from .operations import ASSERTIONS, STRUCTURE
+
+_ATTRIBUTES = ("shape", "ndim", "dtype", "device")
 
 
 def constants(graph: fx.Graph) -> set[fx.Node]:
@@ -22,16 +22,11 @@ def structure(graph: fx.Graph) -> set[fx.Node]:
     for node in graph.nodes:
         inputs = node.all_input_nodes
         if node.op in ("call_function", "call_method") and (
-            node.target in STRUCTURE or node.target in ASSERTIONS or (inputs and all(n in found for n in inputs))
+            _reads_structure(node) or node.target in ASSERTIONS or (inputs and all(n in found for n in inputs))
         ):
             found.add(node)
     return found
 
 
-def downstream(graph: fx.Graph, sources: Iterable[fx.Node]) -> set[fx.Node]:
-    """Return ``sources`` and every node that depends on one of them."""
-    found = set(sources)
-    for node in graph.nodes:
-        if any(n in found for n in node.all_input_nodes):
-            found.add(node)
-    return found
+def _reads_structure(node: fx.Node) -> bool:
+    return node.target in STRUCTURE and (node.target is not getattr or node.args[1] in _ATTRIBUTES)

@@ -1,9 +1,11 @@
 """Trace a model into a graph of function calls, each with the module and the source line that made it."""
 
 import inspect
+import math
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ModelRefused
-from .signals import downstream
 
 LEAVES = (_BatchNorm, nn.MultiheadAttention, nn.RNNBase, nn.modules.instancenorm._InstanceNorm)
 """Modules whose own code cannot be traced: it looks at the values or the rank of its input."""
@@ -30,24 +31,47 @@ class CallSiteTracer(fx.Tracer):
     ``nn.ReLU``, its subclasses and ``F.relu`` thus all become calls of one function, and a module that is called twice
     becomes two calls. Each node's ``meta`` holds ``path`` and ``type``, of the module that made the call, and
     ``source``, the line of the model's code.
+
+    Args:
+        inputs: the names of the arguments of ``forward`` that are given, the first ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: list[str]) -> None:
         super().__init__(param_shapes_constant=True)
+        self.inputs = inputs
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Make an input of each of ``inputs``; what else ``forward`` takes keeps its default."""
+        return root_fn, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in self.inputs)]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether ``m`` stays one node of the graph."""
-        return isinstance(m, LEAVES) and type(m).__module__.startswith("torch.nn")
+        return isinstance(m, LEAVES) and type(m).forward.__module__.startswith("torch.nn")
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Add a node, and remember where in the model it comes from."""
         node = super().create_node(*args, **kwargs)
+        _put_first_argument_first(node)
         node.meta["path"], node.meta["type"] = self.scope.module_path, self.scope.module_type
         frame = sys._getframe(1)
-        while frame.f_back is not None and not _is_model_code(frame.f_code.co_filename):
+        while not _is_model_code(frame.f_code.co_filename):
+            if frame.f_code is trace.__code__ or frame.f_back is None:  # the model is all torch's: name its class
+                kind = self.scope.module_type or type(self.root)
+                node.meta["source"] = f"{kind.__module__}.{kind.__qualname__}"
+                return node
             frame = frame.f_back
         node.meta["source"] = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         return node
+
+
+def _put_first_argument_first(node: fx.Node) -> None:
+    """Rewrite ``cat(tensors=[x])`` as ``cat([x])``, so that what an operation works on is ``args[0]``."""
+    name = next((n for n in ("input", "tensors", "tensor") if n in node.kwargs), None)
+    if node.op == "call_function" and not node.args and name is not None:
+        node.args = (node.kwargs[name],)
+        node.kwargs = {k: v for k, v in node.kwargs.items() if k != name}
 
 
 def trace(model: nn.Module, inputs: int) -> fx.GraphModule:
@@ -59,26 +83,25 @@ def trace(model: nn.Module, inputs: int) -> fx.GraphModule:
         ModelRefused: the forward pass takes fewer or more arguments, or cannot be traced (its control flow depends on
             the data); the message names the line.
     """
-    tracer = CallSiteTracer()
+    tracer = CallSiteTracer(_argument_names(model, inputs))
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        raise ModelRefused(_explain(model, error), _TRACE_HINT) from error
+    return fx.GraphModule(tracer.root, graph)
+
+
+def _argument_names(model: nn.Module, inputs: int) -> list[str]:
     parameters = list(inspect.signature(model.forward).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = sum(p.default is p.empty for p in positional)
-    if not required <= inputs <= len(positional):
+    most: float = math.inf if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional)
+    if not required <= inputs <= most:
         raise ModelRefused(
-            f"{type(model).__name__}.forward takes {required} to {len(positional)} tensors, got {inputs}",
+            f"{type(model).__name__}.forward takes {required} to {most} tensors, got {inputs}",
             "give the example as a tuple with one tensor for each argument",
         )
-    defaults = {p.name: p.default for p in positional[inputs:]}
-    try:
-        graph = tracer.trace(model, concrete_args=defaults or None)
-    except Exception as error:
-        raise ModelRefused(_explain(model, error), _TRACE_HINT) from error
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    unused = downstream(graph, placeholders[inputs:])  # the inputs left at their defaults, and the checks of them
-    for node in reversed(list(graph.nodes)):
-        if node in unused:
-            graph.erase_node(node)
-    return fx.GraphModule(tracer.root, graph)
+    return [p.name for p in positional][:inputs] + [f"input_{i}" for i in range(len(positional), inputs)]
 
 
 _TRACE_HINT = "rewrite that line so that it does not depend on the values in a tensor, or convert a submodule"
@@ -87,4 +110,9 @@ _TRACE_HINT = "rewrite that line so that it does not depend on the values in a t
 def _explain(model: nn.Module, error: Exception) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_model_code(f.filename)]
     where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "its forward method"
-    return f"{type(model).__name__} cannot be traced at {where} ({type(error).__name__}: {str(error).splitlines()[0]})"
+    return f"{type(model).__name__} cannot be traced at {where} ({first_line(error)})"
+
+
+def first_line(error: Exception) -> str:
+    """Return the kind of ``error`` and the first line of its message."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

@@ -7,7 +7,7 @@ mean input z to theta N / T, with N the spike count of T z.
 from collections.abc import Mapping
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from ..neurons import Neuron, Noise
 
@@ -19,15 +19,26 @@ class Counts(fx.Interpreter):
         module: the canonical graph.
         neurons: the neurons of each site, by the name of its child in ``module``.
         noise: the random numbers of this pass.
+        activity: filled with the spike counts of each site, by the name of its child, if given.
     """
 
-    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron], noise: Noise) -> None:
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        neurons: Mapping[str, Neuron],
+        noise: Noise,
+        activity: dict[str, Tensor] | None = None,
+    ) -> None:
         super().__init__(module)
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.neurons = neurons
         self.noise = noise
+        self.activity = activity
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return theta N / T for the mean input of the site ``target``."""
         neuron = self.neurons[target]
-        return neuron.count(args[0] * neuron.steps, self.noise) * (neuron.threshold / neuron.steps)
+        counts = neuron.count(args[0] * neuron.steps, self.noise)
+        if self.activity is not None:
+            self.activity[target] = counts
+        return counts * (neuron.threshold / neuron.steps)

@@ -27,14 +27,22 @@ class Layers(fx.Interpreter):
         schedule: the timing of the graph.
         noise: the random numbers of this pass.
         order: how trains are re-ordered, one of `SHUFFLES`.
+        activity: the spike counts of each site are added to it, by the name of its child, if given.
     """
 
     def __init__(
-        self, module: fx.GraphModule, neurons: Mapping[str, Neuron], schedule: Schedule, noise: Noise, order: str
+        self,
+        module: fx.GraphModule,
+        neurons: Mapping[str, Neuron],
+        schedule: Schedule,
+        noise: Noise,
+        order: str,
+        activity: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__(module)
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.neurons, self.schedule, self.noise, self.order = neurons, schedule, noise, order
+        self.activity = activity
         self.weights = constants(schedule.graph)
         self.trains: set[fx.Node] = set()
         self.steady: dict[fx.Node, Any] = {}  # what stays equal at every step, kept from chunk to chunk
@@ -96,6 +104,8 @@ class Layers(fx.Interpreter):
                     potential = neuron.integrate(potential, current)
             for t in range(self.steps):
                 train[t], potential = neuron.fire(potential, t, self.noise)
+        if self.activity is not None:
+            self.activity[str(node.target)] = self.activity.get(str(node.target), 0) + train.sum(0)
         train = shuffle(train, self.order, neuron.site, self.noise)
         return train.mul_(neuron.threshold).flatten(0, 1)
 

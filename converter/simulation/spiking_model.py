@@ -1,5 +1,6 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -132,6 +133,20 @@ class SpikingModel(nn.Module):
             UsageError: the executor cannot run this network.
             DataRefused: the inputs have another shape than those the network was converted for.
         """
+        return self._run(inputs, index, executor, None)
+
+    def activity(self, *inputs: Tensor, index: Tensor | None = None, executor: str | None = None) -> dict[str, Tensor]:
+        """Return the number of spikes of each neuron in its window, [batch, channels, ...] for each site name.
+
+        Arguments and errors are those of `forward`.
+        """
+        found: dict[str, Tensor] = {}
+        self._run(inputs, index, executor, found)
+        return {self.graph.module.get_submodule(child).name: counts for child, counts in found.items()}  # type: ignore[misc]
+
+    def _run(
+        self, inputs: tuple[Tensor, ...], index: Tensor | None, executor: str | None, activity: dict[str, Tensor] | None
+    ) -> Any:
         executor = self.executors[0] if executor is None else choice("executor", executor, EXECUTORS)
         if executor not in self.executors:
             raise UsageError(
@@ -141,11 +156,11 @@ class SpikingModel(nn.Module):
         noise = self._noise(inputs, index)
         with torch.no_grad():
             if executor == "counts":
-                return Counts(self.ann, self._neurons(), noise).run(*inputs)
+                return Counts(self.ann, self._neurons(), noise, activity).run(*inputs)
             if executor == "steps":
-                trains = Steps(self.ann, self._neurons(), self.schedule, noise, self.shuffle, self.steps).run(inputs)
-                return _map(lambda train: train.mean(0), trains)
-            return self._in_layers(inputs, noise)
+                steps = Steps(self.ann, self._neurons(), self.schedule, noise, self.shuffle, self.steps, activity)
+                return _map(lambda train: train.mean(0), steps.run(inputs))
+            return self._in_layers(inputs, noise, activity)
 
     def by_t(self, *inputs: Tensor, index: Tensor | None = None) -> Any:
         """Return the mean of the output over its first 1, 2, ..., T steps: logits [T, batch, classes].
@@ -161,8 +176,7 @@ class SpikingModel(nn.Module):
                 "by_t needs a streaming neuron without shuffling",
             )
         with torch.no_grad():
-            chunks = self._chunks(inputs, self._noise(inputs, index))
-            trains = _join(list(chunks), lambda parts: torch.cat(parts))
+            trains = _join(list(self._chunks(inputs, self._noise(inputs, index), None)), torch.cat)
             return _map(lambda train: train.cumsum(0) / _time(train), trains)
 
     def describe(self) -> dict[str, Any]:
@@ -207,30 +221,32 @@ class SpikingModel(nn.Module):
     def _bytes_per_step(self, x: Tensor) -> int:
         return self.schedule.values_per_image * x.element_size()
 
-    def _in_layers(self, inputs: tuple[Tensor, ...], noise: Noise) -> Any:
+    def _in_layers(self, inputs: tuple[Tensor, ...], noise: Noise, activity: dict[str, Tensor] | None) -> Any:
         if not self.schedule.delayed:
-            return _join(
-                [_map(lambda train: train.sum(0), part) for part in self._chunks(inputs, noise)],
-                lambda parts: torch.stack(parts).sum(0) / self.steps,
-            )
+            sums = [_map(lambda train: train.sum(0), part) for part in self._chunks(inputs, noise, activity)]
+            return _join(sums, lambda parts: torch.stack(parts).sum(0) / self.steps)
         rows = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * self.steps))
-        parts = []
+        results: list[Any] = []
+        counts: list[dict[str, Tensor] | None] = []
         for start in range(0, len(inputs[0]), rows):
             part = slice(start, start + rows)
-            layers = self._layers(Noise(noise.seed, noise.index[part]))
+            counts.append({} if activity is not None else None)
+            layers = self._layers(Noise(noise.seed, noise.index[part]), counts[-1])
             trains = layers.chunk(tuple(x[part] for x in inputs), 0, self.steps)
-            parts.append(_map(lambda train: train.mean(0), trains))
-        return _join(parts, lambda tensors: torch.cat(tensors))
+            results.append(_map(lambda train: train.mean(0), trains))
+        if activity is not None:
+            activity.update(_join(counts, torch.cat))
+        return _join(results, torch.cat)
 
-    def _chunks(self, inputs: tuple[Tensor, ...], noise: Noise) -> Any:
+    def _chunks(self, inputs: tuple[Tensor, ...], noise: Noise, activity: dict[str, Tensor] | None) -> Iterator[Any]:
         """Yield the output trains of a streaming network, as many steps at a time as fit in ``MEMORY``."""
-        layers = self._layers(noise)
+        layers = self._layers(noise, activity)
         size = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
         for first in range(0, self.steps, size):
             yield layers.chunk(inputs, first, min(size, self.steps - first))
 
-    def _layers(self, noise: Noise) -> Layers:
-        return Layers(self.ann, self._neurons(), self.schedule, noise, self.shuffle)
+    def _layers(self, noise: Noise, activity: dict[str, Tensor] | None) -> Layers:
+        return Layers(self.ann, self._neurons(), self.schedule, noise, self.shuffle, activity)
 
 
 def _map(function: Any, structure: Any) -> Any:

@@ -28,6 +28,7 @@ class Steps:
         noise: the random numbers of this pass.
         order: how trains are re-ordered, one of `SHUFFLES`.
         steps: T, the length of a window.
+        activity: the spike counts of each site are added to it, by the name of its child, if given.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Steps:
         noise: Noise,
         order: str,
         steps: int,
+        activity: dict[str, Tensor] | None = None,
     ) -> None:
         self.module, self.neurons, self.schedule = module, neurons, schedule
-        self.noise, self.order, self.steps = noise, order, steps
+        self.noise, self.order, self.steps, self.activity = noise, order, steps, activity
         self.steady: dict[fx.Node, Any] = {}  # constants, and window operations once their window has closed
         self.now: dict[fx.Node, Any] = {}  # what every node of the running level says at this step
         self.trains: dict[fx.Node, list[Tensor]] = {}  # delay lines, one entry a step
@@ -107,8 +109,14 @@ class Steps:
             return self.spikes[node][t] * neuron.threshold
         if neuron.streaming:
             self._integrate(node, self._read(node.all_input_nodes[0], t))
+        return self._spikes(node, t) * neuron.threshold
+
+    def _spikes(self, node: fx.Node, t: int) -> Tensor:
+        neuron, site = self.neurons[str(node.target)], str(node.target)
         spikes, self.potential[node] = neuron.fire(self.potential[node], t, self.noise)
-        return spikes * neuron.threshold
+        if self.activity is not None:
+            self.activity[site] = self.activity[site] + spikes if site in self.activity else spikes
+        return spikes
 
     def _integrate(self, node: fx.Node, current: Tensor) -> None:
         neuron = self.neurons[str(node.target)]
@@ -137,8 +145,7 @@ class Steps:
         self._integrate(node, x)
         neuron = self.neurons[str(node.target)]
         if neuron.streaming:
-            spikes, self.potential[node] = neuron.fire(self.potential[node], t, self.noise)
-            self.spikes.setdefault(node, []).append(spikes)
+            self.spikes.setdefault(node, []).append(self._spikes(node, t))
 
     def _close(self, node: fx.Node) -> None:
         """End the window that ``node`` listened to."""
@@ -153,8 +160,5 @@ class Steps:
         if self.order == "none":
             return
         if not neuron.streaming:
-            self.spikes[node] = []
-            for t in range(self.steps):
-                spikes, self.potential[node] = neuron.fire(self.potential[node], t, self.noise)
-                self.spikes[node].append(spikes)
+            self.spikes[node] = [self._spikes(node, t) for t in range(self.steps)]
         self.spikes[node] = list(shuffle(torch.stack(self.spikes[node]), self.order, neuron.site, self.noise))

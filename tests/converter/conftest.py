@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Branches(nn.Module):
-    """What time makes difficult: residual adds of unequal depth, one ReLU module called thrice, pools in three places."""
+    """What time makes difficult: residual adds of unequal depth, one ReLU called thrice, pools in three places."""
 
     def __init__(self) -> None:
         super().__init__()

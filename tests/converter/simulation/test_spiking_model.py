@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import DataRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, SHUFFLES
+from snnconvert.converter.neurons import NEURONS, SHUFFLES, Noise
 from snnconvert.converter.simulation import SpikingModel, spiking_model
 from snnconvert.converter.thresholds import Thresholds
 
@@ -174,3 +174,41 @@ def test_bad_calls_are_named(graph: PreparedGraph, images: Tensor) -> None:
         spiking(graph, "tpp")(torch.zeros(2, 1, 9, 9).double())
     with pytest.raises(DataRefused, match="one index for each of 5 images"):
         spiking(graph, "tpp")(images, index=torch.arange(4))
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_every_executor_counts_the_same_spikes(
+    graph: PreparedGraph, images: Tensor, neuron: str, shuffle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spiking_model, "MEMORY", 40_000)  # a few chunks
+    model = spiking(graph, neuron, shuffle)
+    reference = model.activity(images, executor="steps")
+    assert set(reference) == {site.name for site in graph.sites}
+    executors = ["layers"] if neuron == "tpp" else [e for e in model.executors if e != "steps"]
+    for executor in executors:
+        found = model.activity(images, executor=executor)
+        assert all(torch.equal(found[name], reference[name]) for name in reference)
+    for site in graph.sites:
+        assert reference[site.name].shape == (5, *site.shape)
+        assert 0 <= reference[site.name].min() <= reference[site.name].max() <= 8
+
+
+def test_a_site_in_float32_differs_between_counts_and_steps_only_at_ties() -> None:
+    torch.manual_seed(0)
+    steps, theta = 32, torch.tensor([0.7])
+    neuron = NEURONS["two-phase"](theta, steps, 0, 2)
+    noise = Noise(0, torch.arange(1))
+    currents = torch.randn(steps, 1, 200_000) + 0.4
+    potential, spikes = neuron.start(currents[0]), torch.zeros(1, 200_000)
+    for current in currents:
+        potential = neuron.integrate(potential, current)
+    for step in range(steps):
+        fired, potential = neuron.fire(potential, step, noise)
+        spikes += fired
+    counted = neuron.count(currents.mean(0) * steps, noise)
+    v = currents.double().sum(0) / theta.double()
+    from_tie = (v - 0.5 - (v - 0.5).round()).abs()
+    differ = counted != spikes
+    assert torch.equal(counted[from_tie > 1e-4], spikes[from_tie > 1e-4])
+    assert differ.sum() < 50

@@ -1,0 +1,125 @@
+"""Observe: run a prepared network over images, once, and keep the distribution of what each site puts out."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from snnconvert.converter.errors import CalibrationRefused, UsageError
+from snnconvert.converter.graph import PreparedGraph, Site
+from snnconvert.converter.thresholds import Thresholds
+
+from .calibration import Calibration, norms, refuse_dead
+from .histogram import Histogram
+
+
+class _Watch(fx.Interpreter):
+    """Runs a prepared graph and counts what each site puts out."""
+
+    def __init__(self, graph: PreparedGraph) -> None:
+        super().__init__(graph.module)
+        self.extra_traceback = False  # it would rewrite the messages of our errors
+        self.histograms = {site.name: Histogram.empty(site.channels) for site in graph.sites}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the activation of a site, and add it to its histogram."""
+        site, z = self.fetch_attr(target), args[0]
+        assert isinstance(site, Site)
+        if not bool(z.sum().isfinite()) and not bool(z.isfinite().all()):  # a cap would hide infinity
+            raise CalibrationRefused(
+                f"{site.name}: its input is NaN or infinite", "check the images, their preprocessing and the weights"
+            )
+        activation = super().call_module(target, args, kwargs)
+        self.histograms[site.name].add(activation)
+        return activation
+
+
+def observe(
+    graph: PreparedGraph,
+    batches: Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]],
+    *,
+    images: int | None = None,
+    about: dict[str, Any] | None = None,
+) -> Calibration:
+    """Return the distribution of each site's activations over ``batches``, in one pass.
+
+    Args:
+        batches: image batches [batch, channels, ...] as the network takes them; of a tuple, as a data loader yields
+            it, the first tensors are taken, one for each input.
+        images: stop after so many; all by default.
+        about: what to remember of the data, JSON-able.
+
+    Raises:
+        UsageError: ``images`` below 1.
+        CalibrationRefused: no image, images of another shape or type, a site that is always zero, or one whose input
+            is NaN or infinite (the site is named).
+    """
+    if images is not None and images < 1:
+        raise UsageError(f"the number of calibration images must be at least 1, got {images}")
+    watch, seen = _Watch(graph), 0
+    digests = [hashlib.sha256() for _ in graph.input_shapes]
+    for batch in batches:
+        if images is not None and seen >= images:
+            break
+        inputs = _inputs(graph, batch)
+        inputs = tuple(x[: None if images is None else images - seen] for x in inputs)
+        if len(inputs[0]) == 0:
+            continue
+        for digest, x in zip(digests, inputs, strict=True):
+            digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        with torch.no_grad():
+            watch.run(*inputs)
+        seen += len(inputs[0])
+    if seen == 0:
+        raise CalibrationRefused("the calibration data hold no image", "give at least one batch")
+    refuse_dead(watch.histograms)
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digest.digest() for digest in digests))
+    warnings = () if images is None or seen >= images else (f"asked for {images} calibration images, got {seen}",)
+    return Calibration(watch.histograms, seen, whole.hexdigest(), dict(about or {}), warnings, norms(graph))
+
+
+def _inputs(graph: PreparedGraph, batch: Tensor | tuple[Tensor, ...] | list[Tensor]) -> tuple[Tensor, ...]:
+    inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(graph.input_shapes)]
+    if not all(isinstance(x, Tensor) for x in inputs):
+        raise CalibrationRefused(
+            f"expected batches of tensors, got {', '.join(type(x).__name__ for x in inputs)}",
+            "give tensors [batch, channels, ...], as a data loader yields them",
+        )
+    shapes = tuple(tuple(x.shape[1:]) for x in inputs)
+    if shapes != graph.input_shapes or len({len(x) for x in inputs}) > 1:
+        raise CalibrationRefused(
+            f"the network takes images of shape {graph.input_shapes}, got {shapes} "
+            f"in batches of {' and '.join(str(len(x)) for x in inputs)}",
+            "check the image size and the number of channels",
+        )
+    weight = next((b for b in graph.module.buffers() if b.is_floating_point()), None)
+    for x in inputs:
+        if weight is not None and x.dtype != weight.dtype and (x.is_floating_point() or x.dtype == torch.uint8):
+            raise CalibrationRefused(
+                f"the network takes images of {weight.dtype}, got {x.dtype}",
+                "normalise the images as in training, and convert them to that type",
+            )
+    return inputs
+
+
+def calibrate(
+    graph: PreparedGraph,
+    batches: Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]],
+    *,
+    steps: int,
+    rule: str = "mse",
+    per: str = "channel",
+    images: int | None = None,
+) -> Thresholds:
+    """Return thresholds for a window of T = ``steps`` from the activations over ``batches``.
+
+    `observe`, then `Calibration.thresholds`; keep the `Calibration` to compute thresholds for several T from one pass.
+
+    Raises:
+        UsageError: an unknown rule, or T below 1.
+        CalibrationRefused: no image, images of another shape, an activation that is not finite, or a site that is
+        always zero.
+    """
+    return observe(graph, batches, images=images).thresholds(graph, steps=steps, rule=rule, per=per)

@@ -1,0 +1,165 @@
+"""One pass over the data: what is counted, what is refused, and that nothing is left behind."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from snnconvert.calibration import calibrate, observe
+from snnconvert.converter.errors import CalibrationRefused, UsageError
+from snnconvert.converter.graph import PreparedGraph, prepare
+from torch import Tensor, nn
+
+
+def test_activations_are_those_of_the_model(net: Any, graph: PreparedGraph, images: Tensor) -> None:
+    found = observe(graph, images.split(6))
+    with torch.no_grad():
+        expected = net.activations(images)
+    assert found.images == 20
+    for site, activations in zip(graph.sites, expected, strict=True):
+        counted = found.histograms[site.name]
+        by_channel = activations.transpose(0, 1).flatten(1)
+        assert torch.allclose(counted.maximum.float(), by_channel.amax(1), rtol=1e-5)
+        assert counted.counts.sum(1).tolist() == [by_channel.shape[1]] * site.channels
+        assert (counted.counts[:, 0] - (by_channel == 0).sum(1)).abs().max() <= 1
+
+
+def test_batch_sizes_change_neither_counts_nor_hash(graph: PreparedGraph, images: Tensor) -> None:
+    whole, split = observe(graph, [images]), observe(graph, images.split(7))
+    assert whole.sha256 == split.sha256 == hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    for name, counted in whole.histograms.items():
+        assert (counted.counts - split.histograms[name].counts).abs().sum() <= 4  # a sum may round another way
+    assert observe(graph, [images.flip(0)]).sha256 != whole.sha256
+    assert observe(graph, [images[:19]]).sha256 != whole.sha256
+
+
+def test_data_may_stream(graph: PreparedGraph, images: Tensor) -> None:
+    drawn = []
+
+    def batches() -> Iterator[Tensor]:
+        for batch in images.split(4):
+            drawn.append(len(batch))
+            yield batch
+
+    assert observe(graph, batches(), images=8).images == 8
+    assert sum(drawn) <= 12
+
+
+def test_the_last_batch_is_cut_at_the_limit(graph: PreparedGraph, images: Tensor) -> None:
+    found = observe(graph, images.split(8), images=11)
+    assert found.images == 11
+    assert found.sha256 == observe(graph, [images[:11]]).sha256
+    assert found.warnings == ()
+
+
+def test_too_few_images_are_said(graph: PreparedGraph, images: Tensor) -> None:
+    found = observe(graph, [images], images=64, about={"data": "noise"})
+    assert found.warnings == ("asked for 64 calibration images, got 20",)
+    thresholds = found.thresholds(graph, steps=4)
+    assert thresholds.warnings == found.warnings
+    assert thresholds.source == {"images": 20, "sha256": found.sha256, "data": "noise"}
+
+
+def test_labels_and_empty_batches_are_passed_over(graph: PreparedGraph, images: Tensor) -> None:
+    labels = torch.arange(20)
+    plain = observe(graph, [images])
+    for batch in ((images, labels), [images, labels, labels]):
+        assert observe(graph, [batch, (images[:0], labels[:0])]).sha256 == plain.sha256
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(2, 4)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (self.a(x) + self.b(y)).relu().sum(1, keepdim=True) * 2
+
+
+def test_two_inputs_are_read_and_hashed_whatever_the_batch_size() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(10, 3), torch.randn(10, 2)
+    graph = prepare(TwoInputs().eval(), (x, y))
+    whole = observe(graph, [(x, y, torch.arange(10))])
+    split = observe(graph, zip(x.split(3), y.split(3), strict=True))
+    assert whole.images == split.images == 10
+    assert whole.sha256 == split.sha256
+    assert observe(graph, [(x, y.flip(0))]).sha256 != whole.sha256
+    with pytest.raises(CalibrationRefused, match="in batches of 10 and 9"):
+        observe(graph, [(x, y[:9])])
+    with pytest.raises(CalibrationRefused, match=r"images of shape \(\(3,\), \(2,\)\), got \(\(3,\),\)"):
+        observe(graph, [x])
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        (lambda x: [], "hold no image"),
+        (lambda x: [x[:0]], "hold no image"),
+        (lambda x: [x[..., :5]], r"takes images of shape .*6, 6.*, got .*6, 5"),
+        (lambda x: x, "takes images of shape"),
+        (lambda x: [x.double()], "takes images of torch.float32, got torch.float64"),
+        (lambda x: [x.byte()], "takes images of torch.float32, got torch.uint8"),
+        (lambda x: [x.numpy()], "expected batches of tensors, got ndarray"),
+        (lambda x: [{"image": x}], "expected batches of tensors, got str"),
+        (lambda x: [x.clone().index_fill_(0, torch.tensor(3), torch.nan)], "conv.relu: its input is NaN or infinite"),
+        (lambda x: [x[:9], x[9:].clone().fill_(torch.inf)], "relu: its input is NaN or infinite"),
+    ],
+)
+def test_bad_data_are_refused(
+    graph: PreparedGraph, images: Tensor, batches: Callable[[Tensor], Any], message: str
+) -> None:
+    given = batches(images)
+    if "conv.relu" in message:
+        message = message.replace("conv.relu", graph.sites[0].name)
+    with pytest.raises(CalibrationRefused, match=f"(?s){message}"):
+        observe(graph, [batch.numpy() for batch in given] if isinstance(given, tuple) else given)
+
+
+def test_a_cap_does_not_hide_infinity() -> None:
+    graph = prepare(nn.Sequential(nn.Linear(2, 2), nn.ReLU6(), nn.Linear(2, 2)).eval(), torch.randn(2, 2))
+    with pytest.raises(CalibrationRefused, match="1: its input is NaN or infinite"):
+        observe(graph, [torch.tensor([[torch.inf, 0.0]])])
+
+
+def test_sites_that_are_always_zero_are_all_named(net: Any, images: Tensor) -> None:
+    with torch.no_grad():
+        net.hidden.bias.fill_(-1e6)
+    graph = prepare(net, images)
+    with pytest.raises(CalibrationRefused, match=f"no activation above zero.* at {graph.sites[1].name}\n"):
+        observe(graph, [images])
+
+
+@pytest.mark.parametrize("asked", [0, -3])
+def test_asking_for_no_image_is_a_wrong_word(graph: PreparedGraph, images: Tensor, asked: int) -> None:
+    with pytest.raises(UsageError, match=f"at least 1, got {asked}"):
+        observe(graph, [images], images=asked)
+
+
+def test_the_model_is_left_as_it_was(net: Any, images: Tensor) -> None:
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    graph = prepare(net, images)
+    output = graph.module(images)
+    found = observe(graph, [images.requires_grad_()])
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(graph.module(images), output)
+    assert not any(field.requires_grad for counted in found.histograms.values() for field in vars(counted).values())
+
+
+def test_what_is_kept_does_not_depend_on_the_number_of_images(graph: PreparedGraph, images: Tensor) -> None:
+    def sizes(batches: list[Tensor]) -> list[int]:
+        kept = observe(graph, batches).histograms.values()
+        return [field.numel() for counted in kept for field in vars(counted).values()]
+
+    assert sizes([images[:2]]) == sizes([images] * 30)
+
+
+def test_calibrate_is_observe_and_thresholds(graph: PreparedGraph, images: Tensor) -> None:
+    direct = calibrate(graph, images.split(5), steps=4, rule="max", per="layer", images=12)
+    stored = observe(graph, images.split(5), images=12).thresholds(graph, steps=4, rule="max", per="layer")
+    assert direct.source == stored.source
+    assert all(torch.equal(theta, stored.values[name]) for name, theta in direct.values.items())
