@@ -45,13 +45,13 @@ class Histogram:
     @classmethod
     def gaussian(cls, mean: Tensor, deviation: Tensor, cap: float | None) -> "Histogram":
         """Return the distribution of min(max(z, 0), cap) for z ~ N(mean, deviation^2), [channels], cut at 5 sigma."""
-        mean, deviation = mean.double()[:, None], deviation.double().clamp(min=1e-12)[:, None]
+        mean, deviation = mean.double()[:, None], deviation.double()[:, None]
         top = (mean + 5 * deviation).clamp(min=0, max=cap)
         found = cls.empty(len(mean))
         found.maximum = top[:, 0]
         found.exponent = _exponent(found.maximum)
         edges = torch.arange(1 + BINS) * found.width[:, None]
-        below = torch.special.ndtr((edges - mean) / deviation)
+        below = torch.special.ndtr((edges - mean) / deviation.clamp(min=1e-12))
         below[edges >= top] = 1.0
         found.counts = torch.cat([below[:, :1], below.diff(dim=1)], 1)
         return found

@@ -30,6 +30,7 @@ MaxDrop = Annotated[
         "--max-drop", min=0, metavar="POINTS", help="Exit with 4 if top-1 is more than POINTS below the ANN's."
     ),
 ]
+Record = Annotated[bool, options.run("--record", help="Write the measured accuracy into each artefact.")]
 
 
 def evaluate(
@@ -42,6 +43,7 @@ def evaluate(
     against: Against = None,
     executor: Executor = "auto",
     max_drop: MaxDrop = None,
+    record: Record = False,
     seed: Seed = None,
     device: options.Device = "cpu",
     batch_size: options.BatchSize = 100,
@@ -71,6 +73,10 @@ def evaluate(
         )
         for path in artefacts
     ]
+    if record:
+        for each in measured:
+            measurement.record(each)
+            out.talk("recorded", f"the accuracy of {each.path.name} in it")
     missed = measurement.missed_bar(measured, max_drop)
     document = comparison.document(measured)
     if missed:

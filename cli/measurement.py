@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from snnconvert.converter.artifact import load
+from snnconvert.converter.artifact import load, save
 from snnconvert.converter.errors import ArtefactRefused, BarMissed, UsageError, choice
 from snnconvert.converter.simulation import EXECUTORS
 from snnconvert.evaluation import Evaluation, evaluate
@@ -76,6 +76,27 @@ def measure(
     out.talk("evaluated", f"{path.name} on {evaluation.images} images in {evaluation.seconds:.1f} s")
     ann = against or str(about["model"].get("name"))
     return Measurement(path, dataset.name, dataset.split, ann, about["calibration"], evaluation)
+
+
+def record(measured: Measurement) -> None:
+    """Write the accuracy that was measured into the artefact, beside how it was made.
+
+    Raises:
+        ArtefactRefused: the artefact cannot be read or written.
+    """
+    model, about = load(measured.path)
+    found = measured.evaluation
+    about["measured"] = {
+        "data": f"{measured.data} ({measured.split})",
+        "images": found.images,
+        "seeds": found.seeds,
+        "top1": found.snn.top1,
+        "top1_std": found.snn.top1_std,
+        "ci95": list(found.snn.ci95),
+        "ann": measured.ann,
+        "ann_top1": found.ann.top1,
+    }
+    save(measured.path, model, about)
 
 
 def _reference(out: Output, name: str, given: Preprocessing) -> nn.Module:

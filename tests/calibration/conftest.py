@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from snnconvert.converter.graph import PreparedGraph, prepare
 from torch import Tensor, nn
+
+from snnconvert.converter.graph import PreparedGraph, prepare
 
 
 class Net(nn.Module):

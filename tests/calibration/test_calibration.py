@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from snnconvert.calibration import PER, RULES, Calibration, observe
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.tensor_file import write_tensors
-from torch import Tensor, nn
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_files_that_are_no_calibration_are_refused(stored: Path) -> None:
     with pytest.raises(ArtefactRefused, match=r"not a \.calib file"):
         Calibration.load(stored)
     write_tensors(stored, tensors, "snnconvert.calibration", document | {"format": 99})
-    with pytest.raises(ArtefactRefused, match="has format 99.*\nhint: upgrade"):
+    with pytest.raises(ArtefactRefused, match=r"has format 99.*\nhint: upgrade"):
         Calibration.load(stored)
     with pytest.raises(ArtefactRefused, match="does not exist"):
         Calibration.load(stored.with_name("none.calib"))

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
-from snnconvert.calibration.histogram import BINS, Histogram
 from torch import Tensor
+
+from snnconvert.calibration.histogram import BINS, Histogram
 
 
 def expected_counts(values: np.ndarray, exponent: int) -> np.ndarray:
@@ -127,7 +128,10 @@ def test_gaussian_is_that_of_scipy(cap: float | None) -> None:
     mean, deviation = torch.tensor([0.0, -1.0, 5.0, 2.0]), torch.tensor([1.0, 0.5, 3.0, 0.0])
     found = Histogram.gaussian(mean, deviation, cap)
     assert torch.allclose(found.counts.sum(1), torch.ones(4).double())
-    top = [m + 5 * s if cap is None else min(m + 5 * s, cap) for m, s in zip(mean.tolist(), deviation.tolist(), strict=True)]
+    top = [
+        m + 5 * s if cap is None else min(m + 5 * s, cap)
+        for m, s in zip(mean.tolist(), deviation.tolist(), strict=True)
+    ]
     assert np.allclose(found.maximum, top, atol=1e-10)
     for channel in range(3):
         edges = np.arange(BINS + 1) * float(found.width[channel])

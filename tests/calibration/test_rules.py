@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from snnconvert.calibration.histogram import Histogram
 from snnconvert.calibration.rules import DEPENDS_ON_STEPS, RULES, maximum, mse, percentile, squared_error
 

@@ -133,3 +133,16 @@ def test_seeds(run: Callable[..., Any], tmp_path: Path, calibration: Path) -> No
     assert stated != other
     again = run(*words, "--data", DATA, "--images", 100, "--seeds", 2, "--seed", 0).document["snn"]
     assert again == stated != alone, "the artefact's own seed is 5"
+
+
+def test_record_writes_the_accuracy_into_the_artefact_and_nothing_else_changes(
+    run: Callable[..., Any], artefacts: dict[str, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.snn"
+    copy.write_bytes(artefacts["two-phase"].read_bytes())
+    found = run("eval", copy, "--images", 40, "--record", "--json").document
+    about = run("show", copy, "--json").document["about"]
+    assert about["measured"]["top1"] == found["snn"]["top1"]
+    assert about["measured"]["data"] == f"{DATA} (test)"
+    assert run("eval", copy, "--images", 40, "--json").document["snn"] == found["snn"]
+    assert "measured" not in run("show", artefacts["two-phase"], "--json").document["about"]
