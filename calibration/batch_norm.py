@@ -63,7 +63,7 @@ def _propagate(graph: fx.Graph) -> dict[fx.Node, _Moments | None]:
     for node in graph.nodes:
         if "gaussian" in node.meta:
             mean, deviation = node.meta["gaussian"]
-            found[node] = mean.double(), deviation.double() ** 2
+            found[node] = mean.cpu().double(), deviation.cpu().double() ** 2
         else:
             found[node] = _moments(node, found)
     return found

@@ -200,6 +200,7 @@ def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.Gr
         if encoded["op"] == "placeholder":
             targets["placeholder", encoded["target"]] = f"input_{len(nodes)}"
         nodes[encoded["name"]] = _decode_node(graph, encoded, nodes, targets)
+    graph.output_node()  # raises where there is none
     graph.lint()
     return fx.GraphModule(root, graph)
 

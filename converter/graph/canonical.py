@@ -36,7 +36,7 @@ def describe(node: fx.Node) -> str:
         return f"Tensor.{node.args[1]}"
     if isinstance(node.target, str):
         return f"Tensor.{node.target}"
-    return getattr(node.target, "__name__", str(node.target))
+    return str(getattr(node.target, "__name__", node.target)).lstrip("_")
 
 
 def refuse_unknown(module: fx.GraphModule) -> None:

@@ -209,7 +209,7 @@ ASSERTIONS: frozenset[Function] = frozenset({torch._assert})
 """Calls without a result that only check, at tracing time, what holds for the example."""
 
 IN_PLACE: frozenset[Function] = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
-"""Functions that overwrite their first argument without saying so in their name."""
+"""Functions that overwrite their first argument without saying so in their name: ``y += x``."""
 
 STRUCTURE: frozenset[Function | str] = frozenset({getattr, len, "size", "dim", "numel", "ndimension"})
 """Functions and methods that read a tensor's shape or type; their results become numbers in the canonical graph."""

@@ -97,7 +97,7 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
     check_signals(module)
     notes += _keep_final_activation(module)
     record_shapes(module, inputs)
-    module.delete_all_unused_submodules()
+    _delete_unused(module)
     module.recompile()
     module.requires_grad_(False)
     if not any(isinstance(child, Site) for child in module.children()):
@@ -124,6 +124,15 @@ def _copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({first_line(error)})",
             "remove what it keeps besides parameters and buffers, such as the old torch.nn.utils.weight_norm",
         ) from error
+
+
+def _delete_unused(module: fx.GraphModule) -> None:
+    """Delete what no node reads, such as the weights from before a batch norm was folded in."""
+    module.delete_all_unused_submodules()
+    read = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [n for n, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]:
+        if name not in read:
+            delattr(module, name)
 
 
 def _batch_first(graph: fx.Graph) -> set[fx.Node]:
@@ -187,7 +196,7 @@ def prove(original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...
             raise ModelRefused(
                 f"the prepared graph differs from the model by {difference:.3g}, {difference / spread:.3g} of the"
                 " output's spread",
-                "does the model overwrite a tensor that it reads again (y += x), or give another result each time?"
+                "does the model overwrite a view of a tensor that it reads again, or give another result each time?"
                 " if not, this is a fault of snnconvert: please report it",
             )
         absolute, relative = max(absolute, difference), max(relative, difference / spread)

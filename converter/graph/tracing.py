@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import operator
 import os
 import sys
 import traceback
@@ -23,6 +24,25 @@ _NOT_MODEL_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).p
 
 def _is_model_code(filename: str) -> bool:
     return not filename.startswith(_NOT_MODEL_CODE)
+
+
+class _Proxy(fx.Proxy):
+    """A proxy on which ``y += x`` changes y for all that hold it, as on a tensor; torch's makes a new one."""
+
+    def _overwrite(self, function: Callable[..., Any], other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._overwrite(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._overwrite(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._overwrite(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._overwrite(operator.itruediv, other)
 
 
 class CallSiteTracer(fx.Tracer):
@@ -49,6 +69,19 @@ class CallSiteTracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether ``m`` stays one node of the graph."""
         return isinstance(m, LEAVES) and type(m).forward.__module__.startswith("torch.nn")
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return what stands for ``node``'s value in the model's code."""
+        return _Proxy(node, self)
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """Return the path of ``mod``; one that is made in a forward pass, ``nn.ReLU()(x)``, goes by its class."""
+        try:
+            return super().path_of_module(mod)
+        except NameError:
+            if self.is_leaf_module(mod, ""):
+                raise
+            return f"{self.scope.module_path}.{type(mod).__name__}".lstrip(".")
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Add a node, and remember where in the model it comes from."""

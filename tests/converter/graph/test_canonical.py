@@ -1,0 +1,269 @@
+"""Rewriting to functions of the table: synonyms, no-ops, constants, in-place calls, and what is refused."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from snnconvert.converter.errors import ModelRefused
+from snnconvert.converter.graph import prepare
+from snnconvert.converter.graph.canonical import arguments_of, attribute, describe
+from snnconvert.converter.graph.operations import OPERATIONS
+from snnconvert.converter.graph.sites import site_of
+
+
+def functions(graph: Any) -> list[str]:
+    return [OPERATIONS[n.target].name for n in graph.module.graph.nodes if n.op == "call_function"]
+
+
+VANISH: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "nn.Dropout": lambda m, x: m.gone(x),
+    "F.dropout": lambda m, x: F.dropout(x, 0.5, training=m.training),
+    "F.dropout by position": lambda m, x: F.dropout(x, 0.5, m.training, True),
+    "torch.dropout": lambda m, x: torch.dropout(x, 0.5, False),
+    "F.dropout2d": lambda m, x: F.dropout2d(x, training=False),
+    "contiguous": lambda m, x: x.contiguous(),
+    "clone": lambda m, x: x.clone().detach(),
+    "torch.clone": lambda m, x: torch.clone(x),
+    "to the same type": lambda m, x: x.to(torch.float64),
+    "float and back": lambda m, x: x.to(x.dtype).to(x.device),
+}
+
+
+@pytest.mark.parametrize("spelling", VANISH.values(), ids=VANISH)
+def test_no_ops_vanish(network: Any, images: Tensor, converts: Any, spelling: Callable[[Any, Tensor], Tensor]) -> None:
+    model = network(lambda m, x: m.head(spelling(m, m.relu(m.conv(x)))), gone=nn.Dropout())
+    graph = converts(model, images)
+    assert functions(graph) == ["conv2d", "mean", "linear"]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [nn.Identity(), nn.Dropout(inplace=True), nn.Dropout2d(0.3), nn.AlphaDropout(), nn.FeatureAlphaDropout()],
+    ids=lambda m: type(m).__name__,
+)
+def test_modules_that_do_nothing_vanish(network: Any, images: Tensor, converts: Any, gone: nn.Module) -> None:
+    graph = converts(network(lambda m, x: m.head(m.gone(m.relu(m.conv(x)))), gone=gone), images)
+    assert functions(graph) == ["conv2d", "mean", "linear"]
+
+
+@pytest.mark.parametrize("spelling", [F.dropout, F.dropout2d, lambda x: torch.dropout(x, 0.5, train=True)])
+def test_a_dropout_that_stays_on_is_refused(network: Any, images: Tensor, spelling: Callable[[Tensor], Tensor]) -> None:
+    model = network(lambda m, x: m.head(spelling(m.relu(m.conv(x)))))
+    with pytest.raises(ModelRefused, match=r"dropout.* at .*: it stays on at inference; write F.dropout\(x, training="):
+        prepare(model, images)
+
+
+ARITHMETIC: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "add": lambda m, a, b: a + b,
+    "add a number": lambda m, a, b: 1 + a + 0.5,
+    "subtract from a number": lambda m, a, b: 1 - a,
+    "scale": lambda m, a, b: 2 * a * 0.5,
+    "divide": lambda m, a, b: a / 3 - b.div(2),
+    "negate": lambda m, a, b: -a + torch.neg(b),
+    "weights": lambda m, a, b: m.scale * a + m.scale,
+    "add with alpha": lambda m, a, b: torch.add(a, b, alpha=2),
+    "sub with alpha": lambda m, a, b: a.sub(b, alpha=2),
+    "in place": lambda m, a, b: a.add_(b).mul_(2).sub_(1).div_(2),
+    "augmented": lambda m, a, b: operator.iadd(operator.imul(a, 2), b),
+    "stack and sum": lambda m, a, b: torch.stack([a, b]).sum(0),
+    "stack and average": lambda m, a, b: torch.stack((a, b), dim=1).mean(1),
+    "concat": lambda m, a, b: torch.concat([a, b], -3)[:, 2:6],
+    "pad with a number": lambda m, a, b: F.pad(a, (1, 1, 0, 2), value=2.0),
+    "reflect": lambda m, a, b: F.pad(a, (1, 1, 1, 1), mode="reflect"),
+    "nearest": lambda m, a, b: F.interpolate(a, scale_factor=2),
+    "bilinear": lambda m, a, b: F.interpolate(a, size=(5, 7), mode="bilinear", align_corners=True),
+    "bicubic": lambda m, a, b: F.interpolate(a, size=(5, 7), mode="bicubic", antialias=True),
+    "area": lambda m, a, b: F.interpolate(a, size=(5, 7), mode="area"),
+    "pixel shuffle": lambda m, a, b: F.pixel_unshuffle(F.pixel_shuffle(a, 2), 2),
+    "a mask of positions": lambda m, a, b: a[:, [2, 0, 1, 3], ..., ::2],
+    "a new dimension": lambda m, a, b: a[:, :, None].mean(2),
+    "batch to the back and forth": lambda m, a, b: a.permute(1, 0, 2, 3).transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETIC.values(), ids=ARITHMETIC)
+def test_linear_arithmetic_converts(
+    network: Any, images: Tensor, converts: Any, arithmetic: Callable[[Any, Tensor, Tensor], Tensor]
+) -> None:
+    converts(network(lambda m, x: m.head(arithmetic(m, m.relu(m.conv(x)), F.relu(m.conv2(m.conv(x)))))), images)
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda m, x: torch.matmul(x.mean((2, 3)), m.weight.T),
+        lambda m, x: (m.weight @ x.flatten(2)).mean(2),
+        lambda m, x: F.linear(x.mean((2, 3)), m.weight * 2, m.weight.sum(1)),
+        lambda m, x: F.linear(x.mean((2, 3)), m.weight.view(-1)[:8].view(2, 4)),
+    ],
+)
+def test_constants_are_computed_once(network: Any, images: Tensor, converts: Any, product: Any) -> None:
+    graph = converts(network(lambda m, x: product(m, m.relu(m.conv(x)))), images)
+    constants = [n for n in graph.module.graph.nodes if n.op == "get_attr"]
+    assert all(isinstance(attribute(graph.module, n.target), Tensor) for n in constants)
+    assert all(any(site_of(r) or r.all_input_nodes[0] is not n for r in n.users) or n.users for n in constants)
+
+
+def test_weights_under_a_parametrization_are_computed_once(network: Any, images: Tensor, converts: Any) -> None:
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+    graph = converts(network(lambda m, x: m.head(m.relu(m.normed(x))), normed=conv), images)
+    assert functions(graph) == ["conv2d", "mean", "linear"]
+
+
+def relu_then_old_name(m: Any, x: Tensor) -> Tensor:
+    h = m.conv(x)
+    m.inplace(h)
+    return m.head(h)
+
+
+def functional_then_old_name(m: Any, x: Tensor) -> Tensor:
+    h = m.conv(x)
+    F.relu_(h)
+    return m.head(h)
+
+
+def both_names(m: Any, x: Tensor) -> Tensor:
+    h = m.conv(x)
+    y = h.mul_(2)
+    return m.head(m.relu(h + y))
+
+
+def residual_in_place(m: Any, x: Tensor) -> Tensor:
+    h = m.conv(x)
+    before = h * 2
+    m.inplace(h)
+    h += m.conv2(h)
+    return m.head(m.inplace(h) + before)
+
+
+def augmented_then_old_name(m: Any, x: Tensor) -> Tensor:
+    h = m.conv(x)
+    y = h
+    y += 1.0
+    y *= 2
+    y -= m.scale
+    y /= 3
+    return m.head(m.relu(h))
+
+
+def numbers_are_not_overwritten(m: Any, x: Tensor) -> Tensor:
+    size = x.size(2)
+    half = size
+    half /= 2
+    return m.head(m.relu(m.conv(x)) * half + size)
+
+
+def input_overwritten(m: Any, x: Tensor) -> Tensor:
+    x.sub_(0.5)
+    return m.head(m.relu(m.conv(x)))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        relu_then_old_name,
+        functional_then_old_name,
+        both_names,
+        residual_in_place,
+        augmented_then_old_name,
+        numbers_are_not_overwritten,
+        input_overwritten,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_later_readers_of_an_overwritten_tensor_see_the_new_value(
+    network: Any, images: Tensor, converts: Any, forward: Any
+) -> None:
+    before = images.clone()
+    converts(network(forward, inplace=nn.ReLU(inplace=True)), images)
+    assert torch.equal(images, before)
+
+
+def test_an_alias_that_tracing_cannot_see_is_refused(network: Any, images: Tensor) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = m.conv(x)
+        h[:, :2].add_(1.0)  # torch changes h
+        return m.head(m.relu(h))
+
+    with pytest.raises(ModelRefused, match=r"(?s)differs from the model by.*overwrite a view of a tensor"):
+        prepare(network(forward), images)
+
+
+def test_all_unknown_operations_are_named_at_once(network: Any, images: Tensor) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.block(m.conv(x))
+        return F.softmax(m.head(m.relu(x).exp()), 1)
+
+    with pytest.raises(ModelRefused) as refused:
+        prepare(network(forward, block=nn.Sequential(nn.Conv2d(4, 4, 1), nn.GELU())), images)
+    head, *lines, hint = str(refused.value).splitlines()
+    assert head == "3 operations cannot be converted:"
+    for line, (path, name, what) in zip(
+        [*lines, hint],
+        [
+            ("block.1", "gelu", "only the ReLU family can become spikes"),
+            ("(top level)", "Tensor.exp", "only the ReLU family can become spikes"),
+            ("(top level)", "softmax", "remove it: the logits before it rank the classes the same"),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"  {path}: {name} at ")
+        assert "test_canonical.py:" in line
+        assert what in line
+
+
+@pytest.mark.parametrize(
+    ("forward", "name"),
+    [
+        (lambda m, x: m.head(m.relu(m.conv(x)).data), "Tensor.data"),
+        (lambda m, x: m.head(m.relu(m.conv(x)).mT), "Tensor.mT"),
+        (lambda m, x: m.head(m.pool2(m.relu(m.conv(x)))[0]), "max_pool2d_with_indices"),
+        (lambda m, x: m.head(torch.maximum(m.conv(x), m.scale)), "maximum"),
+        (lambda m, x: m.head(m.relu(m.conv(x)).new_zeros(3)), "Tensor.new_zeros"),
+    ],
+)
+def test_unknown_attributes_and_variants_are_named(network: Any, images: Tensor, forward: Any, name: str) -> None:
+    with pytest.raises(ModelRefused, match=rf"1 operation cannot be converted:\n  .*: {name} at .*\.py:\d+"):
+        prepare(network(forward, pool2=nn.MaxPool2d(2, return_indices=True)), images)
+
+
+@pytest.mark.parametrize(
+    ("forward", "what"),
+    [
+        (lambda m, a: a * a, "mul of two signals"),
+        (lambda m, a: a * F.relu(m.conv2(a)), "mul of two signals"),
+        (lambda m, a: torch.mul(a, other=m.relu(a)), "mul of two signals"),
+        (lambda m, a: a @ a, "matmul of two signals"),
+        (lambda m, a: a / (a + 1), "div of two signals"),
+        (lambda m, a: 1 / (a + 1), "div by a signal"),
+        (lambda m, a: F.conv2d(a, a[:1].sum() * m.conv2.weight), "conv2d of two signals"),
+    ],
+)
+def test_products_of_signals_are_refused(network: Any, images: Tensor, forward: Any, what: str) -> None:
+    with pytest.raises(
+        ModelRefused, match=rf"(?s)product of two signals is not linear in time.*top level\): {what} at"
+    ):
+        prepare(network(lambda m, x: m.head(forward(m, m.relu(m.conv(x))))), images)
+
+
+def test_all_products_are_named(network: Any, images: Tensor) -> None:
+    model = network(lambda m, x: m.head(m.relu(m.conv(x)) * x[:, :1] * m.relu(m.conv(x))))
+    with pytest.raises(ModelRefused) as refused:
+        prepare(model, images)
+    assert str(refused.value).count("mul of two signals") == 2
+
+
+def test_descriptions_and_arguments_by_hand() -> None:
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    assert describe(graph.call_function(F.gelu, (x,))) == "gelu"
+    assert describe(graph.call_method("exp", (x,))) == "Tensor.exp"
+    assert describe(graph.call_function(getattr, (x, "T"))) == "Tensor.T"
+    call = graph.call_function(F.batch_norm, (x, None, None), {"eps": 0.5})
+    found = arguments_of(call, F.batch_norm)
+    assert (found["input"], found["eps"], found["training"]) == (x, 0.5, False)
