@@ -53,8 +53,8 @@ def observe(
 
     Raises:
         UsageError: ``images`` below 1.
-        CalibrationRefused: no image, images of another shape or type, a site that is always zero, or one whose input
-            is NaN or infinite (the site is named).
+        DataRefused: images of another shape, number or type than the network takes.
+        CalibrationRefused: no batch, a site that is always zero, or one whose input is NaN or infinite (it is named).
     """
     if images is not None and images < 1:
         raise UsageError(f"the number of calibration images must be at least 1, got {images}")
@@ -65,8 +65,6 @@ def observe(
             break
         inputs = _inputs(graph, batch)
         inputs = tuple(x[: None if images is None else images - seen] for x in inputs)
-        if len(inputs[0]) == 0:
-            continue
         for digest, x in zip(digests, inputs, strict=True):
             digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         with torch.no_grad():
@@ -82,25 +80,7 @@ def observe(
 
 def _inputs(graph: PreparedGraph, batch: Tensor | tuple[Tensor, ...] | list[Tensor]) -> tuple[Tensor, ...]:
     inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(graph.input_shapes)]
-    if not all(isinstance(x, Tensor) for x in inputs):
-        raise CalibrationRefused(
-            f"expected batches of tensors, got {', '.join(type(x).__name__ for x in inputs)}",
-            "give tensors [batch, channels, ...], as a data loader yields them",
-        )
-    shapes = tuple(tuple(x.shape[1:]) for x in inputs)
-    if shapes != graph.input_shapes or len({len(x) for x in inputs}) > 1:
-        raise CalibrationRefused(
-            f"the network takes images of shape {graph.input_shapes}, got {shapes} "
-            f"in batches of {' and '.join(str(len(x)) for x in inputs)}",
-            "check the image size and the number of channels",
-        )
-    weight = next((b for b in graph.module.buffers() if b.is_floating_point()), None)
-    for x in inputs:
-        if weight is not None and x.dtype != weight.dtype and (x.is_floating_point() or x.dtype == torch.uint8):
-            raise CalibrationRefused(
-                f"the network takes images of {weight.dtype}, got {x.dtype}",
-                "normalise the images as in training, and convert them to that type",
-            )
+    graph.check_inputs(inputs)
     return inputs
 
 
@@ -119,7 +99,6 @@ def calibrate(
 
     Raises:
         UsageError: an unknown rule, or T below 1.
-        CalibrationRefused: no image, images of another shape, an activation that is not finite, or a site that is
-        always zero.
+        DataRefused, CalibrationRefused: as for `observe`.
     """
     return observe(graph, batches, images=images).thresholds(graph, steps=steps, rule=rule, per=per)

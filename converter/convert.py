@@ -35,10 +35,6 @@ def convert(
             neuron does not have.
         CalibrationRefused: the thresholds belong to another network or another T.
     """
-    if type(steps) is not int:
-        raise UsageError(f"the number of steps T must be a whole number, got {steps!r}")
-    if type(seed) is not int or not -(2**63) <= seed < 2**63:
-        raise UsageError(f"the seed must be a whole number of 64 bits, got {seed!r}")
     options: dict[str, float] = {}
     if neuron == "if":
         options["initial_potential"] = (0.0 if shift else 0.5) if initial_potential is None else initial_potential

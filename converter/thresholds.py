@@ -73,7 +73,4 @@ class Thresholds:
 
     def to(self, graph: PreparedGraph) -> "Thresholds":
         """Return them in the type of number of ``graph``'s weights, and on their device."""
-        weight = next((b for b in graph.module.buffers() if b.is_floating_point()), None)
-        if weight is None:
-            return self
-        return replace(self, values={name: theta.to(weight) for name, theta in self.values.items()})
+        return replace(self, values={name: theta.to(graph.weight) for name, theta in self.values.items()})

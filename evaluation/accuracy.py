@@ -88,9 +88,6 @@ def evaluate(
 def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, executor: str | None) -> _Marks:
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     images, labels, index = batch[0].to(device), batch[1].to(device), batch[2]
-    _check_images(images, model.input_shapes)
-    expected = ann(images)
-    _check_logits(expected, labels, "the ANN")
     outputs = []
     for seed in seeds:
         model.seed = seed
@@ -99,6 +96,8 @@ def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, execu
         else:
             outputs.append(model(images, index=index, executor=executor)[None])
         _check_logits(outputs[-1][-1], labels, "the spiking network")
+    expected = ann(images)
+    _check_logits(expected, labels, "the ANN")
     logits = torch.stack(outputs)  # [seeds, T or 1, batch, classes]
     if logits.shape[-1] != expected.shape[-1]:
         raise ModelRefused(
@@ -150,22 +149,9 @@ def _percents(interval: Interval) -> Interval:
     return 100 * interval[0], 100 * interval[1]
 
 
-def _check_images(images: Tensor, shapes: tuple[tuple[int, ...], ...]) -> None:
-    given = (tuple(images.shape[1:]),)
-    if given != tuple(tuple(shape) for shape in shapes):
-        raise DataRefused(
-            f"the network takes inputs of shape {_shapes(shapes)}, the data set gives {_shapes(given)}",
-            "convert the model again with --size of the data set, or evaluate on the data it was trained on",
-        )
-
-
-def _shapes(shapes: Iterable[Iterable[int]]) -> str:
-    return ", ".join("x".join(map(str, shape)) for shape in shapes)
-
-
 def _check_logits(logits: Tensor, labels: Tensor, whose: str) -> None:
     if logits.dim() != 2:
-        raise ModelRefused(f"expected logits [batch, classes] of {whose}, got shape {_shapes([logits.shape])}")
+        raise ModelRefused(f"expected logits [batch, classes] of {whose}, got shape {list(logits.shape)}")
     if not logits.isfinite().all():
         raise DataRefused(
             f"the logits of {whose} are not all finite", "check the images for NaN and the weights for overflow"

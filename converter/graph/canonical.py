@@ -119,7 +119,7 @@ def add_constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
     while hasattr(module, free):
         number += 1
         free = f"{name}_{number}"
-    module.register_buffer(free, value.detach().contiguous())
+    module.register_buffer(free, value.detach().clone(memory_format=torch.contiguous_format))
     return module.graph.get_attr(free)
 
 

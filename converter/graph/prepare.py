@@ -3,12 +3,13 @@
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from ..errors import ModelRefused
+from ..errors import DataRefused, ModelRefused
 from .batch_norm import fold_batch_norm
 from .canonical import canonicalise, check_signals, refuse_unknown
 from .claims import check_claims
@@ -67,6 +68,40 @@ class PreparedGraph:
             before = max((depth[n] for n in node.all_input_nodes), default=0)
             depth[node] = before + (site_of(node) is not None)
         return max(depth.values(), default=0)
+
+    @property
+    def weight(self) -> Tensor:
+        """Some weight, for its type of number and its device."""
+        return next((b for b in self.module.buffers() if b.is_floating_point()), torch.empty(0))
+
+    def check_inputs(self, inputs: tuple[Any, ...]) -> None:
+        """Check that ``inputs`` are batches of images as the network takes them.
+
+        Raises:
+            DataRefused: another number or shape of inputs, no image, different numbers of images, or another type.
+        """
+        shapes = tuple(tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__ for x in inputs)
+        if shapes != self.input_shapes:
+            raise DataRefused(
+                f"the network takes images of shape {_shapes(self.input_shapes)}, got {_shapes(shapes)}",
+                "give tensors [batch, channels, ...] of the size and number of channels the network was prepared for",
+            )
+        sizes = [len(x) for x in inputs]
+        if len(set(sizes)) > 1 or not sizes[0]:
+            raise DataRefused(
+                f"expected the same number of images, at least one, in each input, got {sizes}",
+                "put the batch in the first dimension",
+            )
+        for x in inputs:
+            if x.dtype != self.weight.dtype and (x.is_floating_point() or x.dtype == torch.uint8):
+                raise DataRefused(
+                    f"the network takes images of {self.weight.dtype}, got {x.dtype}",
+                    "normalise the images as in training, and convert them to that type",
+                )
+
+
+def _shapes(shapes: tuple[tuple[int, ...] | str, ...]) -> str:
+    return " and ".join(s if isinstance(s, str) else "x".join(map(str, s)) for s in shapes) or "nothing"
 
 
 def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedGraph:

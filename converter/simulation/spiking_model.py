@@ -57,8 +57,9 @@ class SpikingModel(nn.Module):
         super().__init__()
         choice("neuron", neuron, tuple(NEURONS))
         choice("shuffle", shuffle, SHUFFLES)
-        if steps < 1:
-            raise UsageError(f"the number of steps T must be at least 1, got {steps}")
+        if type(steps) is not int or steps < 1:
+            raise UsageError(f"the number of steps T must be a whole number, at least 1, got {steps!r}")
+        check_seed(seed)
         thresholds.check(graph, steps)
         self.graph, self.thresholds = graph, thresholds
         self.neuron, self.steps, self.shuffle, self.seed = neuron, steps, shuffle, seed
@@ -205,18 +206,17 @@ class SpikingModel(nn.Module):
         return dict(self.neurons.items())  # type: ignore[arg-type]
 
     def _noise(self, inputs: tuple[Tensor, ...], index: Tensor | None) -> Noise:
-        shapes = tuple(tuple(x.shape[1:]) for x in inputs)
-        if shapes != self.input_shapes:
-            raise DataRefused(
-                f"the network takes images of shape {_shapes(self.input_shapes)}, got {_shapes(shapes)}",
-                "give a batch [batch, channels, ...] of the size the network was converted for",
-            )
+        check_seed(self.seed)
+        self.graph.check_inputs(inputs)
         batch = len(inputs[0])
         if index is None:
             index = torch.arange(batch)
-        if index.shape != (batch,):
-            raise DataRefused(f"expected one index for each of {batch} images, got shape {list(index.shape)}")
-        return Noise(self.seed, index.to(inputs[0].device))
+        if index.shape != (batch,) or index.is_floating_point():
+            raise DataRefused(
+                f"expected one whole index for each of {batch} images, got {index.dtype} of shape {list(index.shape)}",
+                "give the position of each image in its data set, torch.arange(...)",
+            )
+        return Noise(self.seed, index.to(inputs[0].device, torch.int64))
 
     def _bytes_per_step(self, x: Tensor) -> int:
         return self.schedule.values_per_image * x.element_size()
@@ -261,5 +261,11 @@ def _time(train: Tensor) -> Tensor:
     return torch.arange(1, len(train) + 1, device=train.device, dtype=train.dtype).view(-1, *[1] * (train.ndim - 1))
 
 
-def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
-    return " and ".join("x".join(map(str, shape)) for shape in shapes)
+def check_seed(seed: int) -> None:
+    """Check that ``seed`` is a whole number of 64 bits.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if type(seed) is not int or not -(2**63) <= seed < 2**63:
+        raise UsageError(f"the seed must be a whole number of 64 bits, got {seed!r}")

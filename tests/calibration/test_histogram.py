@@ -111,9 +111,7 @@ def test_extreme_values_are_counted(value: float, dtype: torch.dtype) -> None:
 
 
 def test_there_is_no_limit_on_the_size_of_a_tensor() -> None:
-    size = 2**24 + 10
-    with pytest.raises(RuntimeError, match="too large"):
-        torch.full((size,), 0.25).quantile(0.999)
+    size = 2**24 + 10  # torch.quantile took 2^24 values at most for years
     found = histogram(torch.full((1, 1, size), 0.25))
     assert found.counts[0, BINS] == size
 

@@ -10,7 +10,10 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import DataRefused, ModelRefused, UsageError
+from snnconvert.converter.graph import prepare
+from snnconvert.converter.thresholds import Thresholds
 from snnconvert.evaluation import Evaluation, evaluate
 
 SHAPE = (1, 2, 2)
@@ -162,9 +165,11 @@ def test_labels_that_do_not_fit(labels: list[int], message: str) -> None:
 
 
 def test_images_that_do_not_fit() -> None:
+    graph = prepare(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)), torch.randn(2, *SHAPE))
+    thresholds = Thresholds({site.name: torch.ones(1) for site in graph.sites}, None, "given", "layer")
     small = [(torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64), torch.arange(2))]
-    with pytest.raises(DataRefused, match="takes inputs of shape 1x2x2, the data set gives 3x8x8"):
-        evaluate(FakeSpiking(Table(ANN, 3).eval(), SEEDS, 3), small)  # type: ignore[arg-type]
+    with pytest.raises(DataRefused, match="takes images of shape 1x2x2, got 3x8x8"):
+        evaluate(convert(graph, thresholds, neuron="if", steps=2), small)
 
 
 def test_logits_that_are_not_finite() -> None:

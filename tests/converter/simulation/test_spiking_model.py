@@ -155,7 +155,7 @@ def test_shuffling_keeps_counts_and_changes_a_streaming_network(graph: PreparedG
     ("change", "message"),
     [
         ({"neuron": "tp"}, "unknown neuron 'tp'.*did you mean 'tpp'"),
-        ({"steps": 0}, "T must be at least 1, got 0"),
+        ({"steps": 0}, "T must be a whole number, at least 1, got 0"),
         ({"shuffle": "all"}, "unknown shuffle"),
         ({"neuron": "tpp", "shift": True}, "belong to integrate-and-fire"),
     ],
@@ -172,8 +172,22 @@ def test_bad_calls_are_named(graph: PreparedGraph, images: Tensor) -> None:
         spiking(graph, "tpp")(images, executor="count")
     with pytest.raises(DataRefused, match="takes images of shape 1x8x8, got 1x9x9"):
         spiking(graph, "tpp")(torch.zeros(2, 1, 9, 9).double())
-    with pytest.raises(DataRefused, match="one index for each of 5 images"):
-        spiking(graph, "tpp")(images, index=torch.arange(4))
+    for index in (torch.arange(4), torch.rand(5)):
+        with pytest.raises(DataRefused, match="one whole index for each of 5 images"):
+            spiking(graph, "tpp")(images, index=index)
+    for neuron in NEURONS:
+        with pytest.raises(DataRefused, match="the same number of images, at least one"):
+            spiking(graph, neuron)(images[:0], executor="layers")
+    with pytest.raises(DataRefused, match=r"takes images of torch.float64, got torch.float32"):
+        spiking(graph, "tpp")(images.float())
+    with pytest.raises(DataRefused, match="takes images of shape 1x8x8, got ndarray"):
+        spiking(graph, "tpp")(images.numpy())
+    with pytest.raises(DataRefused, match="takes images of shape 1x8x8, got nothing"):
+        spiking(graph, "tpp")()
+    seedless = spiking(graph, "tpp")
+    seedless.seed = 2**64
+    with pytest.raises(UsageError, match="whole number of 64 bits"):
+        seedless(images)
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
