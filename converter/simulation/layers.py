@@ -5,7 +5,6 @@ comes before the first site is steady and computed once. A streaming network may
 membrane potentials carry over; a network with two-phase or shuffled sites needs its whole window in one chunk.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, fx
 from ..graph.prepare import is_window
 from ..graph.signals import constants
 from ..neurons import Neuron, Noise, shuffle
-from .schedule import Schedule
+from .network import Network
 from .window import accumulated, apply
 
 
@@ -22,28 +21,17 @@ class Layers(fx.Interpreter):
     """Runs a canonical graph layer by layer, one chunk of steps after the other.
 
     Args:
-        module: the canonical graph.
-        neurons: the neurons of each site, by the name of its child in ``module``.
-        schedule: the timing of the graph.
+        network: neurons in a canonical graph.
         noise: the random numbers of this pass.
-        order: how trains are re-ordered, one of `SHUFFLES`.
         activity: the spike counts of each site are added to it, by the name of its child, if given.
     """
 
-    def __init__(
-        self,
-        module: fx.GraphModule,
-        neurons: Mapping[str, Neuron],
-        schedule: Schedule,
-        noise: Noise,
-        order: str,
-        activity: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(module)
+    def __init__(self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None) -> None:
+        super().__init__(network.module)
         self.extra_traceback = False  # it would rewrite the messages of our errors
-        self.neurons, self.schedule, self.noise, self.order = neurons, schedule, noise, order
-        self.activity = activity
-        self.weights = constants(schedule.graph)
+        self.network, self.schedule = network, network.schedule
+        self.noise, self.activity = noise, activity
+        self.weights = constants(network.module.graph)
         self.trains: set[fx.Node] = set()
         self.steady: dict[fx.Node, Any] = {}  # what stays equal at every step, kept from chunk to chunk
         self.carried: dict[fx.Node, Any] = {}  # membrane potentials and running totals at the end of the last chunk
@@ -66,7 +54,7 @@ class Layers(fx.Interpreter):
             return apply(n, self._over_time(n.all_input_nodes[0]).mean(0))
         if n.op == "call_module":
             self.trains.add(n)
-            return self._site(n, self.neurons[str(n.target)])
+            return self._site(n, self.network.neuron(n))
         if not any(m in self.trains for m in n.all_input_nodes):
             return super().run_node(n)
         self.trains.add(n)
@@ -106,7 +94,7 @@ class Layers(fx.Interpreter):
                 train[t], potential = neuron.fire(potential, t, self.noise)
         if self.activity is not None:
             self.activity[str(node.target)] = self.activity.get(str(node.target), 0) + train.sum(0)
-        train = shuffle(train, self.order, neuron.site, self.noise)
+        train = shuffle(train, self.network.order, neuron.site, self.noise)
         return train.mul_(neuron.threshold).flatten(0, 1)
 
     def _running(self, node: fx.Node) -> Tensor:

@@ -13,7 +13,7 @@ from ..neurons import NEURONS, SHUFFLES, Neuron, Noise
 from ..thresholds import Thresholds
 from .counts import Counts
 from .layers import Layers
-from .schedule import Schedule
+from .network import Network
 from .steps import Steps
 
 EXECUTORS = ("counts", "layers", "steps")
@@ -65,15 +65,15 @@ class SpikingModel(nn.Module):
         self.neuron, self.steps, self.shuffle, self.seed = neuron, steps, shuffle, seed
         self.options = dict(options or {})
         self.ann = graph.module
-        self.neurons = nn.ModuleDict()
-        nodes = [n for n in graph.module.graph.nodes if site_of(n) is not None]
-        for number, node in enumerate(nodes):
-            site = graph.module.get_submodule(str(node.target))
-            theta = thresholds.values[site.name]  # type: ignore[index]
-            self.neurons[str(node.target)] = NEURONS[neuron](
-                theta, steps, number, len(node.meta["shape"]), **self.options
-            )
-        self.schedule = Schedule(graph.module.graph, self.streaming, shuffle != "none")
+        neurons: dict[str, Neuron] = {}
+        for node in graph.module.graph.nodes:
+            site = site_of(node)
+            if site is not None:
+                theta, rank = thresholds.values[site.name], len(site.shape) + 1
+                neurons[str(node.target)] = NEURONS[neuron](theta, steps, len(neurons), rank, **self.options)
+        self.neurons = nn.ModuleDict(neurons)
+        self.network = Network(graph.module, neurons, steps, shuffle)
+        self.schedule = self.network.schedule
 
     @property
     def streaming(self) -> bool:
@@ -157,9 +157,9 @@ class SpikingModel(nn.Module):
         noise = self._noise(inputs, index)
         with torch.no_grad():
             if executor == "counts":
-                return Counts(self.ann, self._neurons(), noise, activity).run(*inputs)
+                return Counts(self.network, noise, activity).run(*inputs)
             if executor == "steps":
-                steps = Steps(self.ann, self._neurons(), self.schedule, noise, self.shuffle, self.steps, activity)
+                steps = Steps(self.network, noise, activity)
                 return _map(lambda train: train.mean(0), steps.run(inputs))
             return self._in_layers(inputs, noise, activity)
 
@@ -202,9 +202,6 @@ class SpikingModel(nn.Module):
             "notes": notes,
         }
 
-    def _neurons(self) -> dict[str, Neuron]:
-        return dict(self.neurons.items())  # type: ignore[arg-type]
-
     def _noise(self, inputs: tuple[Tensor, ...], index: Tensor | None) -> Noise:
         check_seed(self.seed)
         self.graph.check_inputs(inputs)
@@ -231,7 +228,7 @@ class SpikingModel(nn.Module):
         for start in range(0, len(inputs[0]), rows):
             part = slice(start, start + rows)
             counts.append({} if activity is not None else None)
-            layers = self._layers(Noise(noise.seed, noise.index[part]), counts[-1])
+            layers = Layers(self.network, Noise(noise.seed, noise.index[part]), counts[-1])
             trains = layers.chunk(tuple(x[part] for x in inputs), 0, self.steps)
             results.append(_map(lambda train: train.mean(0), trains))
         if activity is not None:
@@ -240,13 +237,10 @@ class SpikingModel(nn.Module):
 
     def _chunks(self, inputs: tuple[Tensor, ...], noise: Noise, activity: dict[str, Tensor] | None) -> Iterator[Any]:
         """Yield the output trains of a streaming network, as many steps at a time as fit in ``MEMORY``."""
-        layers = self._layers(noise, activity)
+        layers = Layers(self.network, noise, activity)
         size = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
         for first in range(0, self.steps, size):
             yield layers.chunk(inputs, first, min(size, self.steps - first))
-
-    def _layers(self, noise: Noise, activity: dict[str, Tensor] | None) -> Layers:
-        return Layers(self.ann, self._neurons(), self.schedule, noise, self.shuffle, activity)
 
 
 def _map(function: Any, structure: Any) -> Any:

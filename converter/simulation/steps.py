@@ -5,7 +5,6 @@ every node that answers in a later window listens to what it hears. Trains that 
 line.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor, fx
 
 from ..graph.prepare import is_window
 from ..graph.signals import constants
-from ..neurons import Neuron, Noise, shuffle
-from .schedule import Schedule
+from ..neurons import Noise, shuffle
+from .network import Network
 from .window import accumulated, apply
 
 
@@ -22,27 +21,14 @@ class Steps:
     """Runs a canonical graph step by step.
 
     Args:
-        module: the canonical graph.
-        neurons: the neurons of each site, by the name of its child in ``module``.
-        schedule: the timing of the graph.
+        network: neurons in a canonical graph.
         noise: the random numbers of this pass.
-        order: how trains are re-ordered, one of `SHUFFLES`.
-        steps: T, the length of a window.
         activity: the spike counts of each site are added to it, by the name of its child, if given.
     """
 
-    def __init__(
-        self,
-        module: fx.GraphModule,
-        neurons: Mapping[str, Neuron],
-        schedule: Schedule,
-        noise: Noise,
-        order: str,
-        steps: int,
-        activity: dict[str, Tensor] | None = None,
-    ) -> None:
-        self.module, self.neurons, self.schedule = module, neurons, schedule
-        self.noise, self.order, self.steps, self.activity = noise, order, steps, activity
+    def __init__(self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None) -> None:
+        self.network, self.schedule, self.steps = network, network.schedule, network.steps
+        self.noise, self.activity = noise, activity
         self.steady: dict[fx.Node, Any] = {}  # constants, and window operations once their window has closed
         self.now: dict[fx.Node, Any] = {}  # what every node of the running level says at this step
         self.trains: dict[fx.Node, list[Tensor]] = {}  # delay lines, one entry a step
@@ -77,7 +63,7 @@ class Steps:
         return fx.node.map_arg(output.args[0], self._train)
 
     def _compute_constants(self, nodes: list[fx.Node], inputs: tuple[Tensor, ...]) -> None:
-        interpreter = fx.Interpreter(self.module, garbage_collect_values=False)
+        interpreter = fx.Interpreter(self.network.module, garbage_collect_values=False)
         given = iter(inputs)
         weights = constants(self.schedule.graph)
         for node in nodes:
@@ -104,22 +90,22 @@ class Steps:
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _fire(self, node: fx.Node, t: int) -> Tensor:
-        neuron = self.neurons[str(node.target)]
-        if self.order != "none":
+        neuron = self.network.neuron(node)
+        if self.network.order != "none":
             return self.spikes[node][t] * neuron.threshold
         if neuron.streaming:
             self._integrate(node, self._read(node.all_input_nodes[0], t))
         return self._spikes(node, t) * neuron.threshold
 
     def _spikes(self, node: fx.Node, t: int) -> Tensor:
-        neuron, site = self.neurons[str(node.target)], str(node.target)
+        neuron, site = self.network.neuron(node), str(node.target)
         spikes, self.potential[node] = neuron.fire(self.potential[node], t, self.noise)
         if self.activity is not None:
             self.activity[site] = self.activity[site] + spikes if site in self.activity else spikes
         return spikes
 
     def _integrate(self, node: fx.Node, current: Tensor) -> None:
-        neuron = self.neurons[str(node.target)]
+        neuron = self.network.neuron(node)
         if node not in self.potential:
             self.potential[node] = neuron.start(current)
         self.potential[node] = neuron.integrate(self.potential[node], current)
@@ -143,7 +129,7 @@ class Steps:
             self.total[node] = self.total[node] + x if node in self.total else x
             return
         self._integrate(node, x)
-        neuron = self.neurons[str(node.target)]
+        neuron = self.network.neuron(node)
         if neuron.streaming:
             self.spikes.setdefault(node, []).append(self._spikes(node, t))
 
@@ -154,11 +140,11 @@ class Steps:
             mean = self.steady[source] if source in self.steady else self.total.pop(node) / self.steps
             self.steady[node] = apply(node, mean)
             return
-        neuron = self.neurons[str(node.target)]
+        neuron = self.network.neuron(node)
         if source in self.schedule.windowed:
             self._integrate(node, self.steady[source] * self.steps)
-        if self.order == "none":
+        if self.network.order == "none":
             return
         if not neuron.streaming:
             self.spikes[node] = [self._spikes(node, t) for t in range(self.steps)]
-        self.spikes[node] = list(shuffle(torch.stack(self.spikes[node]), self.order, neuron.site, self.noise))
+        self.spikes[node] = list(shuffle(torch.stack(self.spikes[node]), self.network.order, neuron.site, self.noise))

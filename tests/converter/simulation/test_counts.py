@@ -35,7 +35,7 @@ class Listening(Counts):
     """Keeps what each site says."""
 
     def __init__(self, model: SpikingModel, images: Tensor) -> None:
-        super().__init__(model.ann, dict(model.neurons.items()), Noise(0, torch.arange(len(images))))  # type: ignore[arg-type]
+        super().__init__(model.network, Noise(0, torch.arange(len(images))))
         self.said: list[Tensor] = []
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:

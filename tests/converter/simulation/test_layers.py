@@ -25,7 +25,7 @@ def streaming(network: nn.Module, images: Tensor) -> SpikingModel:
 
 def layers(model: SpikingModel, images: Tensor) -> Layers:
     noise = Noise(model.seed, torch.arange(len(images)))
-    return Layers(model.ann, dict(model.neurons.items()), model.schedule, noise, model.shuffle)  # type: ignore[arg-type]
+    return Layers(model.network, noise)
 
 
 @pytest.mark.parametrize("sizes", [(1,) * 12, (5, 7), (3, 1, 8), (11, 1)])

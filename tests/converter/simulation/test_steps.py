@@ -15,8 +15,7 @@ STEPS = 8
 
 def train(model: SpikingModel, x: Tensor, index: int = 0) -> Tensor:
     noise = Noise(model.seed, torch.arange(index, index + len(x)))
-    neurons = dict(model.neurons.items())
-    found: Tensor = Steps(model.ann, neurons, model.schedule, noise, model.shuffle, model.steps).run((x,))  # type: ignore[arg-type]
+    found: Tensor = Steps(model.network, noise).run((x,))
     assert found.shape == (model.steps, *x.shape)
     return found
 
