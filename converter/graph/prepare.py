@@ -122,7 +122,7 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
         original = original.float()
     dtype = next((p.dtype for p in original.parameters() if p.dtype.is_floating_point), torch.float32)
     inputs = with_noise(tuple(x.to(dtype) for x in inputs))
-    module = trace(original, len(inputs))
+    module = trace(original, inputs)
     refuse_unknown(module)
     specialise(module, inputs)
     canonicalise(module)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ModelRefused
+from .sizes import Sizes
 
 LEAVES = (_BatchNorm, nn.MultiheadAttention, nn.RNNBase, nn.modules.instancenorm._InstanceNorm)
 """Modules whose own code cannot be traced: it looks at the values or the rank of its input."""
@@ -27,7 +28,34 @@ def _is_model_code(filename: str) -> bool:
 
 
 class _Proxy(fx.Proxy):
-    """A proxy on which ``y += x`` changes y for all that hold it, as on a tensor; torch's makes a new one."""
+    """A proxy that knows the sizes that do not follow the batch.
+
+    On it ``y += x`` changes y for all that hold it, as on a tensor; torch's proxy makes a new one.
+    """
+
+    @property
+    def shape(self) -> Any:
+        """The shape as a tuple: numbers, and a proxy for each size that follows the batch."""
+        symbolic = fx.proxy.Attribute(self, "shape")
+        known = self.tracer.sizes.known(self.node)  # type: ignore[attr-defined]
+        if known is None:
+            return symbolic
+        sizes = tuple(symbolic[i] if size is None else size for i, size in enumerate(known))
+        return sizes if None in known else torch.Size(sizes)
+
+    @property
+    def ndim(self) -> Any:
+        """The number of dimensions."""
+        known = self.tracer.sizes.known(self.node)  # type: ignore[attr-defined]
+        return fx.proxy.Attribute(self, "ndim") if known is None else len(known)
+
+    def dim(self) -> Any:
+        """Return the number of dimensions."""
+        return self.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape, or one size of it."""
+        return self.shape if dim is None else self.shape[dim]
 
     def _overwrite(self, function: Callable[..., Any], other: Any) -> Any:
         return self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -54,11 +82,13 @@ class CallSiteTracer(fx.Tracer):
 
     Args:
         inputs: the names of the arguments of ``forward`` that are given, the first ones.
+        sizes: what shapes are known.
     """
 
-    def __init__(self, inputs: list[str]) -> None:
+    def __init__(self, inputs: list[str], sizes: Sizes) -> None:
         super().__init__(param_shapes_constant=True)
         self.inputs = inputs
+        self.sizes = sizes
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -87,6 +117,7 @@ class CallSiteTracer(fx.Tracer):
         """Add a node, and remember where in the model it comes from."""
         node = super().create_node(*args, **kwargs)
         _put_first_argument_first(node)
+        self.sizes.add(node)
         node.meta["path"], node.meta["type"] = self.scope.module_path, self.scope.module_type
         frame = sys._getframe(1)
         while not _is_model_code(frame.f_code.co_filename):
@@ -107,16 +138,16 @@ def _put_first_argument_first(node: fx.Node) -> None:
         node.kwargs = {k: v for k, v in node.kwargs.items() if k != name}
 
 
-def trace(model: nn.Module, inputs: int) -> fx.GraphModule:
-    """Return the graph of ``model``'s forward pass with its first ``inputs`` arguments.
+def trace(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
+    """Return the graph of ``model``'s forward pass on inputs like ``example``, one tensor [batch, ...] an argument.
 
-    Arguments beyond those keep their defaults.
+    Arguments beyond those keep their defaults. Sizes other than that of the batch count as known numbers.
 
     Raises:
         ModelRefused: the forward pass takes fewer or more arguments, or cannot be traced (its control flow depends on
             the data); the message names the line.
     """
-    tracer = CallSiteTracer(_argument_names(model, inputs))
+    tracer = CallSiteTracer(_argument_names(model, len(example)), Sizes(model, example))
     try:
         graph = tracer.trace(model)
     except Exception as error:

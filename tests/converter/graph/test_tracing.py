@@ -29,7 +29,7 @@ def test_each_call_knows_its_module_and_line() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(self.act(x))  # here
 
-    graph = trace(nn.Sequential(Block(), nn.ReLU()), 1).graph
+    graph = trace(nn.Sequential(Block(), nn.ReLU()), (torch.randn(2, 3),)).graph
     calls = [(n.meta["path"], n.meta["source"]) for n in graph.nodes if n.op == "call_function"]
     here = line_of("# here")
     assert calls == [("0.act", here), ("0", here), ("1", "torch.nn.modules.activation.ReLU")]
