@@ -36,7 +36,7 @@ class _Proxy(fx.Proxy):
     @property
     def shape(self) -> Any:
         """The shape as a tuple: numbers, and a proxy for each size that follows the batch."""
-        symbolic = fx.proxy.Attribute(self, "shape")
+        symbolic: Any = fx.proxy.Attribute(self, "shape")
         known = self.tracer.sizes.known(self.node)  # type: ignore[attr-defined]
         if known is None:
             return symbolic
@@ -86,7 +86,7 @@ class CallSiteTracer(fx.Tracer):
     """
 
     def __init__(self, inputs: list[str], sizes: Sizes) -> None:
-        super().__init__(param_shapes_constant=True)
+        super().__init__()
         self.inputs = inputs
         self.sizes = sizes
 
