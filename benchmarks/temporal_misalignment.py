@@ -1,8 +1,7 @@
 """The temporal-misalignment table: what re-ordering spikes and two-phase neurons do to off-the-shelf networks.
 
-    python benchmarks/temporal_misalignment.py                 # measure what is missing in the log, then print the
-    table python benchmarks/temporal_misalignment.py --images 10000 --neurons two-phase tpp if --steps 8 16 32
-    --networks cifar10_resnet20
+    python benchmarks/temporal_misalignment.py       # measure what the log lacks, then print the tables
+    python benchmarks/temporal_misalignment.py --images 10000 --neurons if tpp two-phase --networks cifar10_resnet20
 
 Each cell is calibrated on the same training images (thresholds per channel, least mean square for that T, no other
 correction) and evaluated on the same test images as every other. Cells go to a log as they come, one JSON document a

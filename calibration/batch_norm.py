@@ -1,8 +1,8 @@
 """Thresholds without data, from what batch norm remembers of the training set.
 
 Batch norm gives its output mean beta and deviation |gamma| in each channel. Taking pre-activations as Gaussian and
-summands as independent, means and variances go through adds, concats, paddings and activations, and each site gets a
-distribution from which the usual rules compute thresholds.
+summands as independent, and pooling as changing neither, means and variances go through adds, concats, paddings and
+activations, and each site gets a distribution from which the usual rules compute thresholds.
 """
 
 import math

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, choice
+from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, check_steps, choice
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
@@ -65,8 +65,7 @@ class Calibration:
         """
         choice("rule", rule, tuple(RULES))
         choice("granularity", per, PER)
-        if steps < 1:
-            raise UsageError(f"the number of steps T must be at least 1, got {steps}")
+        check_steps(steps)
         if not 0 < percent <= 100:
             raise UsageError(f"a percentile lies between 0 and 100, got {percent}")
         self._check(graph)
@@ -102,7 +101,7 @@ class Calibration:
             )
         refuse_dead(self.histograms)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the histograms to ``path`` (a .calib file), all or nothing.
 
         Raises:
@@ -126,7 +125,7 @@ class Calibration:
         write_tensors(path, tensors, _KEY, document)
 
     @classmethod
-    def load(cls, path: Path) -> "Calibration":
+    def load(cls, path: Path | str) -> "Calibration":
         """Return the calibration in ``path``.
 
         Raises:

@@ -43,8 +43,8 @@ def mse(histogram: Histogram, steps: int) -> Tensor:
 
     argmin over theta of E[(a - q(a))^2],  q(a) = (theta / T) clip(floor(a T / theta + 1/2), 0, T)
 
-    A grid over (0, max a], then a finer one around its best point. Li et al. 2021 (arXiv 2106.06984) search the same
-    grid with floor in the place of rounding, because their neuron adds theta / 2T.
+    A grid over (0, max a], then a finer one around its best point. Li et al. 2021 (arXiv 2106.06984) search
+    max a (1 - g / 100) for g = 0..94 with floor in the place of rounding; we round, because our neurons do.
     """
     parts = []
     for rows in torch.arange(len(histogram.maximum)).split(_CHANNELS_AT_ONCE):

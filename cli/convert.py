@@ -13,7 +13,7 @@ from .recipe import settle
 _spiking = options.panel("Spiking network")
 
 Neuron = Annotated[str | None, _spiking("--neuron", metavar="NAME", help="if, two-phase or tpp.", show_default="tpp")]
-Steps = Annotated[int, _spiking("-T", "--steps", min=1, help="Time steps of a window.")]
+Steps = Annotated[int, _spiking("-T", "--steps", min=1, max=4096, help="Time steps of a window.")]
 InitialPotential = Annotated[
     float | None,
     _spiking("--initial-potential", help="Start of an if neuron, in thresholds.", show_default="0.5"),

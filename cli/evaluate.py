@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from snnconvert.converter.errors import UsageError
+
 from . import options
 from .output import Output, error_document
 
@@ -18,7 +20,13 @@ Images = Annotated[
 Seeds = Annotated[int, options.run("--seeds", min=1, help="Random seeds of a stochastic network.")]
 Seed = Annotated[
     int | None,
-    options.run("--seed", min=0, help="First seed, and the choice of --images.", show_default="the artefact's, 0"),
+    options.run(
+        "--seed",
+        min=0,
+        max=2**63 - 1,
+        help="First seed, and the choice of --images.",
+        show_default="the artefact's, 0",
+    ),
 ]
 Against = Annotated[
     str | None, options.run("--against", metavar="MODEL", help="ANN to compare with.", show_default="the converted one")
@@ -53,9 +61,13 @@ def evaluate(
     """Measure the accuracy of spiking networks next to their ANN, on the same test images."""
     out = Output(json=json, quiet=quiet)
 
+    from snnconvert.converter.artifact import load
+
     from . import comparison, measurement, session
 
     where = session.compute_device(device)
+    for path in artefacts:  # a file that cannot be read is told before the others have been measured
+        load(path)
     measured = [
         measurement.measure(
             out,
@@ -73,6 +85,12 @@ def evaluate(
         )
         for path in artefacts
     ]
+    shown = {(each.data, each.split) for each in measured}
+    if len(shown) > 1:
+        raise UsageError(
+            f"the artefacts name different data sets: {', '.join(sorted(name for name, _ in shown))}",
+            "name one for all with --data, or evaluate them apart",
+        )
     if record:
         for each in measured:
             measurement.record(each)

@@ -50,7 +50,7 @@ CalibrationImages = Annotated[
     int | None, data("--images", min=1, help="Training images to calibrate on.", show_default=str(CALIBRATION_IMAGES))
 ]
 
-Seed = Annotated[int, run("--seed", min=0, help="Seed of every random choice.")]
+Seed = Annotated[int, run("--seed", min=0, max=2**63 - 1, help="Seed of every random choice.")]
 Device = Annotated[str, run("--device", metavar="cpu|cuda", help="Where to compute.")]
 BatchSize = Annotated[int, run("--batch-size", min=1, help="Images at a time.")]
 Force = Annotated[bool, run("--force", help="Overwrite the output of an earlier run.")]

@@ -61,7 +61,8 @@ class Output:
                 self._stdout.print()
             rendered = _rendered(table)
             unlimited = self._stdout.options.update(max_width=PIPE_WIDTH)
-            if self._stdout.measure(rendered, options=unlimited).maximum > self._stdout.width:
+            too_wide = self._stdout.measure(rendered, options=unlimited).maximum > self._stdout.width
+            if too_wide and len(table.rows) < len(table.columns) > 3:  # networks side by side, not a long list
                 rendered = _rendered(_turned(table))
             if table.title:
                 self._stdout.print(Text(table.title, "bold"), soft_wrap=True)

@@ -34,6 +34,7 @@ def compute_device(name: str) -> torch.device:
         raise UsageError(f"expected --device cpu, cuda or cuda:N, got {name!r}")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices", "use --device cpu")
+    torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa move potentials across thresholds
     return torch.device(name)
 
 
@@ -98,7 +99,7 @@ def calibrate_model(
     about = {"data": reference, "split": data.split, "seed": seed}
     batches = data.batches(batch_size, limit=images, seed=seed)
     shown = out.progress(batches, math.ceil(min(images, data.count) / batch_size), "calibrating")
-    calibration = observe(graph, (batch[0].to(device) for batch in shown), images=images, about=about)
+    calibration = observe(graph, (batch[0].to(graph.weight) for batch in shown), images=images, about=about)
     out.talk("calibration", f"{calibration.images} images of {data.name}{data.split and f' ({data.split})'}")
     return calibration
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .errors import ArtefactRefused, ModelRefused
+from .errors import ArtefactRefused, ModelRefused, SnnconvertError
 from .graph import PreparedGraph, Proof, Site
 from .graph.canonical import attribute
 from .graph.operations import BY_NAME, OPERATIONS
@@ -31,7 +31,7 @@ _KEY = "snnconvert"
 _DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 
 
-def save(path: Path, model: SpikingModel, about: dict[str, Any]) -> None:
+def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
     """Write ``model`` to ``path``, all or nothing.
 
     Args:
@@ -78,7 +78,7 @@ def save(path: Path, model: SpikingModel, about: dict[str, Any]) -> None:
     write_tensors(path, tensors, _KEY, document)
 
 
-def load(path: Path) -> tuple[SpikingModel, dict[str, Any]]:
+def load(path: Path | str) -> tuple[SpikingModel, dict[str, Any]]:
     """Return the spiking network in ``path``, and what ``save`` was told about it.
 
     Raises:
@@ -90,8 +90,9 @@ def load(path: Path) -> tuple[SpikingModel, dict[str, Any]]:
     except ArtefactRefused as error:
         raise ArtefactRefused(f"{path}: {error.message}", error.hint) from error
     except Exception as error:  # the content can be wrong in more ways than there are names for
+        what = error.message if isinstance(error, SnnconvertError) else error
         raise ArtefactRefused(
-            f"{path} is a damaged .snn file: {type(error).__name__}: {error}", "convert the model again"
+            f"{path} is a damaged .snn file: {type(error).__name__}: {what}", "convert the model again"
         ) from error
 
 

@@ -61,6 +61,30 @@ class BarMissed(SnnconvertError):
     exit_code = 4
 
 
+MAX_STEPS = 65536
+"""The longest window: as many levels are finer than float32 can tell apart."""
+
+
+def check_steps(steps: int) -> None:
+    """Check that T is a whole number from 1 to ``MAX_STEPS``.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
+        raise UsageError(f"the number of steps T must be a whole number from 1 to {MAX_STEPS}, got {steps!r}")
+
+
+def check_seed(seed: int) -> None:
+    """Check that ``seed`` is a whole number of 64 bits.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if type(seed) is not int or not -(2**63) <= seed < 2**63:
+        raise UsageError(f"the seed must be a whole number of 64 bits, got {seed!r}")
+
+
 def choice(kind: str, given: str, known: tuple[str, ...]) -> str:
     """Return ``given`` if it is one of ``known``.
 

@@ -21,13 +21,14 @@ from .errors import ArtefactRefused, UsageError
 _HASH = "sha256"
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], key: str, document: dict[str, Any]) -> None:
+def write_tensors(path: Path | str, tensors: dict[str, Tensor], key: str, document: dict[str, Any]) -> None:
     """Write ``tensors`` and the JSON ``document`` under ``key`` in the header of a safetensors file, all or nothing.
 
     Raises:
         ArtefactRefused: the folder does not exist or cannot be written, or ``path`` is a folder.
         UsageError: the document holds something that JSON does not.
     """
+    path = Path(path)
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
         text = json.dumps(document, allow_nan=False)
@@ -65,7 +66,7 @@ def _hash(tensors: dict[str, Tensor], text: str) -> str:
     return found.hexdigest()
 
 
-def read_tensors(path: Path, key: str, version: int, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path | str, key: str, version: int, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of a safetensors file, and the JSON document under ``key`` in its header.
 
     Args:
@@ -75,6 +76,7 @@ def read_tensors(path: Path, key: str, version: int, kind: str) -> tuple[dict[st
     Raises:
         ArtefactRefused: the file is missing, truncated, foreign, damaged, or from a later version.
     """
+    path = Path(path)
     header, tensors = _open(path, key, kind)
     try:
         document = json.loads(header[key])

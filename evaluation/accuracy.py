@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import torch
@@ -71,7 +70,7 @@ def evaluate(
     return Evaluation(
         ann=reference,
         snn=spiking,
-        by_t=by_t if _streams(model) and executor is None else None,
+        by_t=by_t if model.answers_every_step and executor is None else None,
         neuron=model.neuron,
         steps=model.steps,
         end_to_end_steps=model.end_to_end_steps,
@@ -86,12 +85,12 @@ def evaluate(
 
 
 def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, executor: str | None) -> _Marks:
-    device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
-    images, labels, index = batch[0].to(device), batch[1].to(device), batch[2]
+    weight = model.graph.weight
+    images, labels, index = batch[0].to(weight), batch[1].to(weight.device), batch[2]
     outputs = []
     for seed in seeds:
         model.seed = seed
-        if _streams(model) and executor is None:
+        if model.answers_every_step and executor is None:
             outputs.append(model.by_t(images, index=index))
         else:
             outputs.append(model(images, index=index, executor=executor)[None])
@@ -162,8 +161,3 @@ def _check_logits(logits: Tensor, labels: Tensor, whose: str) -> None:
             f" got {int(labels.min())} to {int(labels.max())}",
             "evaluate on the data set that the network was trained on",
         )
-
-
-def _streams(model: SpikingModel) -> bool:
-    """Say whether there is an answer at every step; shuffling needs the whole train first."""
-    return model.streaming and model.shuffle == "none"

@@ -194,6 +194,6 @@ def _without_metadata(model: nn.Module, name: str, source: str, notes: tuple[str
     channels = next((layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d)), 3)
     colour = channels == 3
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if colour else ((0.0,) * channels, (1.0,) * channels)
-    assumed = Preprocessing((channels, 224, 224), mean, std, 256)
+    assumed = Preprocessing((channels, 224, 224), mean, std)
     note = f"no metadata about preprocessing: assumed {assumed.describe()}"
     return LoadedModel(model, name, source, classes, assumed, (*notes, note), preprocessing_assumed=True)

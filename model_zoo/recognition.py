@@ -52,9 +52,9 @@ def recognise(state: Mapping[str, Tensor], stem: str, entries: tuple[Entry, ...]
     named = _named(candidates, stem)
     chosen = _only_function(named or candidates)
     if chosen is None:
-        names = ", ".join(entry.name for entry in candidates)
+        functions = dict.fromkeys(entry.same_as for entry in candidates)
         raise ModelRefused(
-            f"{len(candidates)} architectures have exactly these tensors and compute different functions: {names}",
+            f"{len(functions)} architectures that differ have exactly these tensors: {', '.join(functions)}",
             f"choose one, for example --arch {(named or candidates)[0].name}",
         )
     return Recognition(chosen.name, _classes(shapes, chosen.head), _reason(chosen, candidates))

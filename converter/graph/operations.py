@@ -31,7 +31,6 @@ class Kind(StrEnum):
 
     LINEAR = "linear"
     WINDOW = "exact in the window"
-    SITE = "spiking site"
 
 
 class Signals(StrEnum):

@@ -92,7 +92,16 @@ class PreparedGraph:
                 f"expected the same number of images, at least one, in each input, got {sizes}",
                 "put the batch in the first dimension",
             )
+        if self.weight.dtype not in (torch.float32, torch.float64):
+            raise DataRefused(
+                f"the network is in {self.weight.dtype}, too coarse for thresholds and random numbers",
+                "call .float() on it",
+            )
         for x in inputs:
+            if x.device != self.weight.device:
+                raise DataRefused(
+                    f"the network lies on {self.weight.device}, the images on {x.device}", "move one with .to(device)"
+                )
             if x.dtype != self.weight.dtype and (x.is_floating_point() or x.dtype == torch.uint8):
                 raise DataRefused(
                     f"the network takes images of {self.weight.dtype}, got {x.dtype}",
@@ -120,8 +129,8 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
     original = _copy(model)
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in original.parameters()):
         original = original.float()
-    dtype = next((p.dtype for p in original.parameters() if p.dtype.is_floating_point), torch.float32)
-    inputs = with_noise(tuple(x.to(dtype) for x in inputs))
+    like = next((p for p in original.parameters() if p.is_floating_point()), torch.empty(0))
+    inputs = with_noise(tuple(x.to(like) for x in inputs))
     module = trace(original, inputs)
     refuse_unknown(module)
     specialise(module, inputs)

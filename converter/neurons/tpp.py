@@ -21,11 +21,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from .neuron import Neuron
 from .noise import Noise
 
 GRID = 256
 """Intervals of f in the table of the mean count; linear interpolation then errs by 3e-5 at T = 32."""
+
+LONGEST = 4096
+"""The longest window; the table takes time and memory that grow with its square."""
 
 COUNT = -1
 """The step whose random numbers draw a whole window's count."""
@@ -68,6 +72,11 @@ class TwoPhaseProbabilistic(Neuron):
 
     streaming: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
+
+    def __init__(self, threshold: Tensor, steps: int, site: int, rank: int) -> None:
+        if steps > LONGEST:
+            raise UsageError(f"tpp neurons take windows of at most T = {LONGEST}, got {steps}", "use 'two-phase'")
+        super().__init__(threshold, steps, site, rank)
 
     def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s ~ Bernoulli(p) and v - theta s."""

@@ -6,9 +6,11 @@ and its value is then held for the next window; where only two-phase sites read 
 costs nothing.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 from torch import fx
 
@@ -29,6 +31,10 @@ class Schedule:
     graph: fx.Graph
     streaming: bool
     shuffled: bool
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Schedule":
+        """Copy the graph, and forget what was derived of its nodes."""
+        return Schedule(copy.deepcopy(self.graph, memo), self.streaming, self.shuffled)
 
     @cached_property
     def constant(self) -> set[fx.Node]:

@@ -1,12 +1,13 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataRefused, UsageError, choice
+from ..errors import DataRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
 from ..graph.sites import site_of
 from ..neurons import NEURONS, SHUFFLES, Neuron, Noise
@@ -14,10 +15,11 @@ from ..thresholds import Thresholds
 from .counts import Counts
 from .layers import Layers
 from .network import Network
+from .schedule import Schedule
 from .steps import Steps
 
 EXECUTORS = ("counts", "layers", "steps")
-"""The simulators; all give the same answer."""
+"""The simulators. They give the same answer; TPP counts from `counts` equal the others' in distribution."""
 
 MEMORY = 2**25
 """The bytes of trains that the `layers` executor works on at once: as much as stays near the caches of a core."""
@@ -57,13 +59,11 @@ class SpikingModel(nn.Module):
         super().__init__()
         choice("neuron", neuron, tuple(NEURONS))
         choice("shuffle", shuffle, SHUFFLES)
-        if type(steps) is not int or steps < 1:
-            raise UsageError(f"the number of steps T must be a whole number, at least 1, got {steps!r}")
+        check_steps(steps)
         check_seed(seed)
         thresholds.check(graph, steps)
         self.graph, self.thresholds = graph, thresholds
-        self.neuron, self.steps, self.shuffle, self.seed = neuron, steps, shuffle, seed
-        self.options = dict(options or {})
+        self.seed, self.options = seed, dict(options or {})
         self.ann = graph.module
         neurons: dict[str, Neuron] = {}
         for node in graph.module.graph.nodes:
@@ -73,7 +73,32 @@ class SpikingModel(nn.Module):
                 neurons[str(node.target)] = NEURONS[neuron](theta, steps, len(neurons), rank, **self.options)
         self.neurons = nn.ModuleDict(neurons)
         self.network = Network(graph.module, neurons, steps, shuffle)
-        self.schedule = self.network.schedule
+        self._neuron = neuron
+
+    @property
+    def neuron(self) -> str:
+        """The neuron model, one of `NEURONS`."""
+        return self._neuron
+
+    @property
+    def steps(self) -> int:
+        """T, the length of a window."""
+        return self.network.steps
+
+    @property
+    def shuffle(self) -> str:
+        """How trains are re-ordered, one of `SHUFFLES`."""
+        return self.network.order
+
+    @property
+    def schedule(self) -> Schedule:
+        """When each node speaks."""
+        return self.network.schedule
+
+    @property
+    def answers_every_step(self) -> bool:
+        """Whether there is an answer after each step, so that `by_t` can tell it."""
+        return not self.schedule.delayed
 
     @property
     def streaming(self) -> bool:
@@ -97,7 +122,10 @@ class SpikingModel(nn.Module):
 
     @property
     def end_to_end_steps(self) -> int:
-        """The steps from an image to its first answer: T for streaming neurons, (L + 1) T for two-phase ones."""
+        """The steps from an image to its answer: a window of T for each level of `Schedule.windows`.
+
+        One window for streaming neurons; one more for each two-phase or shuffled site on the longest path.
+        """
         return self.schedule.windows * self.steps
 
     @property
@@ -126,8 +154,7 @@ class SpikingModel(nn.Module):
         Args:
             inputs: the images, [batch, channels, ...], the same at every step.
             index: the position of each image in its data set, int64 [batch]; 0, 1, ... by default. It selects the
-            random
-                numbers, so that the same image gets the same spikes in every batch.
+                random numbers, so that the same image gets the same ones in every batch.
             executor: one of ``executors``; the first by default.
 
         Raises:
@@ -155,7 +182,7 @@ class SpikingModel(nn.Module):
                 f"use one of {', '.join(self.executors)}",
             )
         noise = self._noise(inputs, index)
-        with torch.no_grad():
+        with _exact(inputs):
             if executor == "counts":
                 return Counts(self.network, noise, activity).run(*inputs)
             if executor == "steps":
@@ -170,13 +197,13 @@ class SpikingModel(nn.Module):
             UsageError: the neurons are two-phase or shuffled, so there is no answer before the window is complete.
             DataRefused: as for `forward`.
         """
-        if self.schedule.delayed:
+        if not self.answers_every_step:
             kind = f"{self.neuron!r} neurons{' with shuffling' * (self.shuffle != 'none')}"
             raise UsageError(
                 f"{kind} answer once a window, not at every step",
                 "by_t needs a streaming neuron without shuffling",
             )
-        with torch.no_grad():
+        with _exact(inputs):
             trains = _join(list(self._chunks(inputs, self._noise(inputs, index), None)), torch.cat)
             return _map(lambda train: train.cumsum(0) / _time(train), trains)
 
@@ -243,6 +270,13 @@ class SpikingModel(nn.Module):
             yield layers.chunk(inputs, first, min(size, self.steps - first))
 
 
+@contextmanager
+def _exact(inputs: tuple[Tensor, ...]) -> Iterator[None]:
+    """Switch off gradients, and the mixed precision that a caller may have on: spikes need exact comparisons."""
+    with torch.no_grad(), torch.autocast(inputs[0].device.type, enabled=False):
+        yield
+
+
 def _map(function: Any, structure: Any) -> Any:
     return torch.utils._pytree.tree_map(function, structure)
 
@@ -253,13 +287,3 @@ def _join(structures: list[Any], function: Any) -> Any:
 
 def _time(train: Tensor) -> Tensor:
     return torch.arange(1, len(train) + 1, device=train.device, dtype=train.dtype).view(-1, *[1] * (train.ndim - 1))
-
-
-def check_seed(seed: int) -> None:
-    """Check that ``seed`` is a whole number of 64 bits.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if type(seed) is not int or not -(2**63) <= seed < 2**63:
-        raise UsageError(f"the seed must be a whole number of 64 bits, got {seed!r}")

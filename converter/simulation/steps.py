@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, fx
 
 from ..graph.prepare import is_window
-from ..graph.signals import constants
 from ..neurons import Noise, shuffle
 from .network import Network
 from .window import accumulated, apply
@@ -65,11 +64,10 @@ class Steps:
     def _compute_constants(self, nodes: list[fx.Node], inputs: tuple[Tensor, ...]) -> None:
         interpreter = fx.Interpreter(self.network.module, garbage_collect_values=False)
         given = iter(inputs)
-        weights = constants(self.schedule.graph)
         for node in nodes:
             if node.op == "placeholder":
                 interpreter.env[node] = next(given)
-            elif node in self.schedule.constant or node in weights:
+            elif node in self.schedule.constant:
                 interpreter.env[node] = interpreter.run_node(node)
         self.steady = dict(interpreter.env)
 

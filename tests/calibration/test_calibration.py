@@ -126,7 +126,7 @@ def test_a_calibration_of_another_network_is_refused(calibration: Calibration, n
     [
         ({"rule": "mean"}, "unknown rule 'mean'.*max, percentile, mse"),
         ({"per": "chanel"}, "unknown granularity 'chanel'.*did you mean 'channel'"),
-        ({"steps": 0}, "T must be at least 1, got 0"),
+        ({"steps": 0}, "T must be a whole number from 1 to 65536, got 0"),
         ({"rule": "percentile", "percent": 0}, "between 0 and 100, got 0"),
         ({"rule": "percentile", "percent": 100.5}, "between 0 and 100, got 100.5"),
     ],

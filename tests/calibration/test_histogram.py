@@ -81,7 +81,7 @@ def test_neither_order_nor_batches_matter(parts: list[list[float]], random: obje
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(-25, 25)), min_size=1, max_size=8))
+@given(st.lists(st.tuples(st.floats(2.0**-20, 1) | st.just(0.0), st.integers(-25, 25)), min_size=1, max_size=8))
 def test_merging_channels_is_exact(channels: list[tuple[float, int]]) -> None:
     torch.manual_seed(0)
     columns = [torch.rand(9, 1) * top * 2.0**k for top, k in channels]

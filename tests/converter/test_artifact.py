@@ -303,10 +303,10 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, Any]], None], str
     "no site": (change("sites", value={}), "unknown site"),
     "an unknown neuron": (change("conversion", "neuron", value="lif"), "unknown neuron 'lif'"),
     "a neuron that is no name": (change("conversion", "neuron", value=3), "unknown neuron 3"),
-    "no steps": (change("conversion", "steps", value=0), "T must be a whole number, at least 1, got 0"),
+    "no steps": (change("conversion", "steps", value=0), "T must be a whole number from 1 to 65536, got 0"),
     "steps that are a text": (
         change("conversion", "steps", value="8"),
-        "T must be a whole number, at least 1, got '8'",
+        "T must be a whole number from 1 to 65536, got '8'",
     ),
     "an option that is none": (change("conversion", "options", value={"leak": 1}), "damaged .snn file: TypeError"),
     "another input": (change("input_shapes", value=[[3, 8, 8]]), "damaged .snn file"),

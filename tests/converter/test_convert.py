@@ -113,10 +113,10 @@ def test_one_graph_makes_many_networks(graph: PreparedGraph, x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 2.5}, "T must be a whole number, at least 1, got 2.5"),
-        ({"steps": "8"}, "T must be a whole number, at least 1, got '8'"),
-        ({"steps": True}, "T must be a whole number, at least 1, got True"),
-        ({"steps": -1}, "T must be a whole number, at least 1, got -1"),
+        ({"steps": 2.5}, "T must be a whole number from 1 to 65536, got 2.5"),
+        ({"steps": "8"}, "T must be a whole number from 1 to 65536, got '8'"),
+        ({"steps": True}, "T must be a whole number from 1 to 65536, got True"),
+        ({"steps": -1}, "T must be a whole number from 1 to 65536, got -1"),
         ({"seed": 2**63}, "seed must be a whole number of 64 bits, got 9223372036854775808"),
         ({"seed": 1.5}, "seed must be a whole number of 64 bits, got 1.5"),
         ({"neuron": "lif"}, "unknown neuron 'lif'"),

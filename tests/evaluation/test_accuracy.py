@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class FakeSpiking(nn.Module):
     def __init__(self, ann: nn.Module, table: list[list[list[int]]], of: int, streaming: bool = False) -> None:
         super().__init__()
         self.ann, self.table, self.of, self.streaming = ann, table, of, streaming
+        self.graph, self.answers_every_step = SimpleNamespace(weight=torch.empty(0)), streaming
         self.stochastic, self.seed = len(table) > 1, 0
         self.calls: list[tuple[int, int, str | None]] = []
 
@@ -118,7 +120,7 @@ def test_a_streaming_network_answers_at_every_step() -> None:
 
 def test_a_shuffled_network_answers_after_its_window() -> None:
     model = FakeSpiking(Table(ANN, 3).eval(), [[[1, 1, 2, 1, 0], [0, 1, 2, 0, 0]]], 3, streaming=True)
-    model.shuffle = "shared"
+    model.answers_every_step = False
     assert evaluate(model, batches(LABELS)).by_t is None  # type: ignore[arg-type]
 
 

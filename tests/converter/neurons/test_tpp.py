@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from snnconvert.converter.errors import UsageError
 from snnconvert.converter.neurons import Noise, TwoPhaseProbabilistic
 from snnconvert.converter.neurons.tpp import mean_count, mean_count_table, stochastic_count
 
@@ -92,3 +93,8 @@ def test_the_mean_is_symmetric_and_monotone() -> None:
 def test_below_zero_never_and_above_the_threshold_always() -> None:
     assert stepped_counts(-0.3, 4, 100).max() == 0
     assert stepped_counts(4.2, 4, 100).min() == 4
+
+
+def test_windows_too_long_for_the_table_are_refused() -> None:
+    with pytest.raises(UsageError, match="at most T = 4096, got 4097"):
+        TwoPhaseProbabilistic(torch.ones(1), 4097, 0, 2)

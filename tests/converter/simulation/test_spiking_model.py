@@ -1,5 +1,7 @@
 """The executors against each other, and against the neurons' equations."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -54,7 +56,7 @@ def test_tpp_counts_agrees_in_distribution(graph: PreparedGraph, images: Tensor)
 
 
 def test_many_levels_approach_the_ann(graph: PreparedGraph, images: Tensor, network: nn.Module) -> None:
-    wide = convert(graph, thresholds(graph, 64.0), neuron="two-phase", steps=2**14)
+    wide = convert(graph, thresholds(graph, 32.0), neuron="two-phase", steps=2**12)
     assert torch.allclose(wide(images), network(images), atol=0.05)
 
 
@@ -155,7 +157,7 @@ def test_shuffling_keeps_counts_and_changes_a_streaming_network(graph: PreparedG
     ("change", "message"),
     [
         ({"neuron": "tp"}, "unknown neuron 'tp'.*did you mean 'tpp'"),
-        ({"steps": 0}, "T must be a whole number, at least 1, got 0"),
+        ({"steps": 0}, "T must be a whole number from 1 to 65536, got 0"),
         ({"shuffle": "all"}, "unknown shuffle"),
         ({"neuron": "tpp", "shift": True}, "belong to integrate-and-fire"),
     ],
@@ -226,3 +228,33 @@ def test_a_site_in_float32_differs_between_counts_and_steps_only_at_ties() -> No
     differ = counted != spikes
     assert torch.equal(counted[from_tie > 1e-4], spikes[from_tie > 1e-4])
     assert differ.sum() < 50
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_mixed_precision_around_a_call_changes_no_spike(neuron: str) -> None:
+    torch.manual_seed(0)
+    graph = prepare(
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), torch.randn(2, 1, 8, 8)
+    )
+    model, x = convert(graph, float_thresholds(graph), neuron=neuron, steps=4), torch.randn(3, 1, 8, 8)
+    expected = model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model(x), expected)
+    with pytest.raises(DataRefused, match="too coarse for thresholds"):
+        copy.deepcopy(model).half()(x.half())
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_a_copy_made_after_a_run_runs(graph: PreparedGraph, images: Tensor, neuron: str) -> None:
+    model = spiking(graph, neuron)
+    expected = {executor: model(images, executor=executor) for executor in model.executors}
+    twin = copy.deepcopy(model)
+    for executor, logits in expected.items():
+        assert torch.equal(twin(images, executor=executor), logits)
+
+
+def test_what_was_converted_cannot_be_changed_by_assignment(graph: PreparedGraph) -> None:
+    model = spiking(graph, "if")
+    for name, value in (("steps", 16), ("neuron", "tpp"), ("shuffle", "shared")):
+        with pytest.raises(AttributeError):
+            setattr(model, name, value)
