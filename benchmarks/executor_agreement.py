@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[8, 32])
     parser.add_argument("--images", type=int, default=100)
     options = parser.parse_args()
+    if not (SHARED / "weights").is_dir():
+        parser.error(f"no checkpoints in {SHARED}: name their folder in SNNCONVERT_SHARED")
     loaded = load_model(str(SHARED / "weights" / f"{options.network}.pt"))
     train, test = (
         open_dataset(str(SHARED / "data" / f"{name}.npz"), split=name, preprocessing=loaded.preprocessing)

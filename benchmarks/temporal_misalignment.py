@@ -119,6 +119,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--log", type=Path, default=Path("docs/temporal_misalignment.jsonl"))
     options = parser.parse_args()
+    if not (SHARED / "weights").is_dir():
+        parser.error(f"no checkpoints in {SHARED}: name their folder in SNNCONVERT_SHARED")
     torch.set_num_threads(options.threads)
     for network in options.networks:
         for cell in measure(network, options.neurons, options):

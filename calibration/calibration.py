@@ -79,7 +79,7 @@ class Calibration:
                 silent[site.name] = int(used.dead.sum())
                 theta = torch.where(used.dead, compute(histogram.merged(), steps), theta)
             values[site.name] = theta.clamp(max=math.inf if site.cap is None else site.cap)
-        source = {"images": self.images, "sha256": self.sha256, **self.about}
+        source = {"images": self.images, **({"sha256": self.sha256} if self.sha256 else {}), **self.about}
         window = steps if rule in DEPENDS_ON_STEPS else None
         warnings = (*self.warnings, *_describe_silent(silent, graph))
         return Thresholds(values, window, rule, per, source, warnings).to(graph)
