@@ -24,7 +24,10 @@ _HINTS = {
     "layer_norm": "a network with layer norm needs analog operations, which are not converted yet",
     "scaled_dot_product_attention": "attention needs analog operations, which are not converted yet",
 }
-_DEFAULT_HINT = "only the ReLU family can become spikes; retrain with nn.ReLU there, or convert a submodule without it"
+_DEFAULT_HINT = (
+    "only the ReLU family can become spikes, with linear operations and max-pooling between; "
+    "replace it and retrain, or convert a submodule without it"
+)
 
 
 def describe(node: fx.Node) -> str:
