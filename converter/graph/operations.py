@@ -5,7 +5,8 @@ A canonical graph calls functions only. What a T-step simulation may do with an 
 - ``LINEAR``: affine in its signals, so it maps the mean over time of its input to the mean of its output, and may be
   applied step by step, to a whole train, or once to the mean.
 - ``WINDOW``: not linear, but exact when it is applied once to the mean of a window (max-pooling, a final activation).
-- ``SITE``: an activation that becomes a population of spiking neurons.
+
+An activation that becomes a population of spiking neurons is no function but a `Site`, see `sites`.
 
 A *signal* is a tensor that depends on the model's input; weights are constants. ``signals`` says which arguments may be
 signals for the property to hold: the first only (a convolution), all of them (an add), or any single one (a product).

@@ -103,7 +103,7 @@ class SpikingModel(nn.Module):
     @property
     def streaming(self) -> bool:
         """Whether neurons fire in the step in which they integrate, so that the output improves step by step."""
-        return NEURONS[self.neuron].streaming
+        return self.schedule.streaming
 
     @property
     def stochastic(self) -> bool:
