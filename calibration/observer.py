@@ -32,7 +32,7 @@ class _Watch(fx.Interpreter):
                 f"{site.name}: its input is NaN or infinite", "check the images, their preprocessing and the weights"
             )
         activation = super().call_module(target, args, kwargs)
-        self.histograms[site.name].add(activation)
+        self.histograms[site.name].add(activation.abs().movedim(site.axis, 1))
         return activation
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from .errors import ArtefactRefused, ModelRefused, SnnconvertError
-from .graph import PreparedGraph, Proof, Site
+from .graph import PreparedGraph, Proof, Site, audit
 from .graph.canonical import attribute
 from .graph.operations import BY_NAME, OPERATIONS
-from .graph.prepare import record_shapes
+from .graph.shapes import record_shapes
 from .graph.sites import site_of
 from .simulation import SpikingModel
 from .tensor_file import read_tensors, write_tensors
@@ -47,7 +47,7 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
         nodes.append(_encode_node(node))
         site = site_of(node)
         if site is not None:
-            sites[str(node.target)] = {"name": site.name, "cap": site.cap}
+            sites[str(node.target)] = {"name": site.name, "cap": site.cap, "signed": site.signed}
             tensors[f"threshold.{node.target}"] = model.thresholds.values[site.name]
         if node.op == "get_attr":
             tensors[f"weights.{node.target}"] = attribute(module, str(node.target))
@@ -71,6 +71,7 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
         "proof": {"absolute": graph.proof.absolute, "relative": graph.proof.relative, "images": graph.proof.images},
         "input_shapes": [list(shape) for shape in graph.input_shapes],
         "notes": list(graph.notes),
+        "audit": {k: v for k, v in audit(module).to_json().items() if k not in ("operations", "neurons", "executors")},
         "about": about,
         "sites": sites,
         "nodes": nodes,
@@ -104,6 +105,8 @@ def _encode_node(node: fx.Node) -> dict[str, Any]:
         encoded["target"] = str(node.target)
     if node.op in ("call_function", "call_module", "output"):
         encoded["args"] = [encode(a) for a in node.args]
+    if node.op == "call_function" and node.meta.get("path"):
+        encoded["path"] = node.meta["path"]
     if node.kwargs:
         encoded["kwargs"] = {k: encode(v) for k, v in node.kwargs.items()}
     return encoded
@@ -175,8 +178,7 @@ def _decode_model(tensors: dict[str, Tensor], document: dict[str, Any]) -> Spiki
     module = _decode_graph(tensors, document)
     weights = [tensor for name, tensor in tensors.items() if name.startswith("weights.")]
     dtype = next((t.dtype for t in weights if t.is_floating_point()), torch.float32)
-    with torch.no_grad():
-        record_shapes(module, tuple(torch.zeros(1, *shape, dtype=dtype) for shape in shapes))
+    record_shapes(module, shapes, dtype)
     values = {site["name"]: tensors[f"threshold.{child}"] for child, site in document["sites"].items()}
     made = document["thresholds"]
     return SpikingModel(
@@ -195,7 +197,7 @@ def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.Gr
             root.register_buffer(target, tensor)
     for number, (child, site) in enumerate(document["sites"].items()):
         targets["call_module", child] = f"site_{number}"
-        root.add_module(f"site_{number}", Site(site["name"], site["cap"]))
+        root.add_module(f"site_{number}", Site(site["name"], site["cap"], signed=site.get("signed", False)))
     nodes: dict[str, fx.Node] = {}
     for encoded in document["nodes"]:
         if encoded["op"] == "placeholder":
@@ -226,7 +228,9 @@ def _decode_node(
         )
     if not all(k.isidentifier() for k in kwargs):
         raise ArtefactRefused(f"{name} has arguments without a name in a .snn file", "convert the model again")
-    return graph.create_node(op, targets[op, encoded["target"]], args, kwargs, name)
+    node = graph.create_node(op, targets[op, encoded["target"]], args, kwargs, name)
+    node.meta["path"] = str(encoded.get("path", ""))
+    return node
 
 
 __all__ = ["FORMAT", "load", "save"]

@@ -1,5 +1,7 @@
 """Trace a model, name its activation sites, rewrite it to a canonical graph, and prove it equal."""
 
+from .audit import Audit, Entry, Role, audit
+from .check import check
 from .prepare import PreparedGraph, Proof, prepare
 from .sites import Site
 

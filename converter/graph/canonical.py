@@ -1,7 +1,9 @@
 """Rewrite a traced graph until it holds only constants and the functions of the table in `operations`."""
 
 import inspect
-from collections.abc import Iterable
+import math
+import operator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,24 +12,54 @@ from torch import Tensor, fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ModelRefused
-from .operations import ASSERTIONS, IDENTITIES, IN_PLACE, OPERATIONS, SPREAD_ARGUMENTS, SYNONYMS, Kind, Signals
-from .signals import constants, structure
+from . import functions
+from .operations import OPERATIONS
+from .signals import constants, imageless
 from .sites import site_cap
+from .spellings import (
+    ASSERTIONS,
+    IDENTITIES,
+    IN_PLACE,
+    PAIRS,
+    RESHAPES,
+    SPREAD_ARGUMENTS,
+    SYNONYMS,
+    UNPACKED,
+)
 
+_DROPOUT = "it stays on at inference; write F.dropout(x, training=self.training)"
+_RECURRENT = "recurrent layers carry a state of their own through time, and no rule combines the two; convert the rest"
 _HINTS = {
     **dict.fromkeys(
-        ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
-        "it stays on at inference; write F.dropout(x, training=self.training)",
+        ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"), _DROPOUT
     ),
-    "softmax": "remove it: the logits before it rank the classes the same",
-    "log_softmax": "remove it: the logits before it rank the classes the same",
-    "layer_norm": "a network with layer norm needs analog operations, which are not converted yet",
-    "scaled_dot_product_attention": "attention needs analog operations, which are not converted yet",
+    **dict.fromkeys(("RNN", "LSTM", "GRU"), _RECURRENT),
 }
 _DEFAULT_HINT = (
-    "only the ReLU family can become spikes, with linear operations and max-pooling between; "
-    "replace it and retrain, or convert a submodule without it"
+    "no rule carries it through time; a function of each number alone becomes an activation with "
+    "snnconvert.activation, anything else: replace it and retrain, or convert a submodule without it"
 )
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A call that cannot be converted.
+
+    Args:
+        path: of the module that made the call.
+        name: of the operation, as a user knows it.
+        source: the line of the model's code.
+        advice: what to do.
+    """
+
+    path: str
+    name: str
+    source: str
+    advice: str
+
+    def __str__(self) -> str:
+        """All of it in one line."""
+        return f"{self.path or '(top level)'}: {self.name} at {self.source}: {self.advice}"
 
 
 def describe(node: fx.Node) -> str:
@@ -42,23 +74,16 @@ def describe(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target)).lstrip("_")
 
 
-def refuse_unknown(module: fx.GraphModule) -> None:
-    """Check that every operation on a signal is known.
-
-    Raises:
-        ModelRefused: names all that are not, each with module path, operation, source line and what to do.
-    """
-    fixed = constants(module.graph) | structure(module.graph)
-    unknown = [node for node in module.graph.nodes if node not in fixed and not _is_known(module, node)]
-    if not unknown:
-        return
-    lines = []
-    for node in unknown:
-        name = describe(node)
-        hint = _HINTS.get(name.removeprefix("Tensor."), _DEFAULT_HINT)
-        lines.append(f"  {node.meta['path'] or '(top level)'}: {name} at {node.meta['source']}: {hint}")
-    count = "1 operation" if len(unknown) == 1 else f"{len(unknown)} operations"
-    raise ModelRefused(f"{count} cannot be converted:\n" + "\n".join(lines))
+def unsupported(module: fx.GraphModule) -> list[Unsupported]:
+    """Return every operation on a signal that is not known, in the order of the graph."""
+    still = imageless(module.graph)
+    found = []
+    for node in module.graph.nodes:
+        if node not in still and not _is_known(module, node):
+            name = describe(node)
+            advice = _HINTS.get(name.removeprefix("Tensor."), _DEFAULT_HINT)
+            found.append(Unsupported(node.meta["path"], name, node.meta["source"], advice))
+    return found
 
 
 def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
@@ -69,53 +94,80 @@ def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
     target = SYNONYMS.get(node.target, node.target)
     if target in IDENTITIES and node.op == "call_function":  # a dropout may be on at inference
         return True not in (node.kwargs.get("training"), node.kwargs.get("train"), *node.args[2:3])
-    known = target in IDENTITIES or target in ASSERTIONS or target is F.batch_norm or site_cap(node) is not None
-    operation = OPERATIONS.get(target)  # type: ignore[arg-type]
-    return known or (operation is not None and operation.function not in (torch.relu, torch.clamp))
+    if target in UNPACKED or target in PAIRS:
+        return all(user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users)
+    known = target in IDENTITIES or target in ASSERTIONS or target in RESHAPES or target is F.batch_norm
+    return known or target in OPERATIONS or site_cap(node) is not None
+
+
+def respell(module: fx.GraphModule) -> None:
+    """Rewrite ``module`` in place: each call is one of a function, by the table's spelling, and overwrites nothing."""
+    for node in list(module.graph.nodes):
+        if node.op in ("call_function", "call_method"):
+            _redirect_in_place(node)
+            _rename(node)
+        elif node.op == "call_module":
+            _inline_batch_norm(module, node)
 
 
 def canonicalise(module: fx.GraphModule) -> None:
-    """Rewrite ``module`` in place: synonyms and batch norms become calls, constants are computed, no-ops go."""
+    """Rewrite ``module`` in place: constants are computed, no-ops go."""
     graph = module.graph
-    for node in list(graph.nodes):
-        _redirect_in_place(node)
-        if node.op == "call_module":
-            _inline_batch_norm(module, node)
-        elif node.op in ("call_function", "call_method"):
-            _rename(node)
     fold_constants(module)
     for node in list(graph.nodes):
+        if node.target is F.pad and -math.inf in (*node.args[3:4], node.kwargs.get("value")):
+            node.target, node.args, node.kwargs = functions.pad_lowest, node.args[:2], {}
         if node.target in IDENTITIES:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     graph.eliminate_dead_code()
-    module.recompile()
+    graph.lint()
 
 
 def _redirect_in_place(node: fx.Node) -> None:
-    """Let later readers of a tensor that ``node`` overwrites read ``node`` instead."""
+    """Make whatever reads the tensor that ``node`` overwrites read ``node`` instead."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     in_place = (
-        node.kwargs.get("inplace") is True
-        or node.target in IN_PLACE
-        or (node.op in ("call_function", "call_method") and name.endswith("_") and not name.startswith("_"))
+        _take_inplace(node) or node.target in IN_PLACE or (name.endswith("_") and not name.startswith("_"))
     )
     if in_place and node.args and isinstance(node.args[0], fx.Node):
         order = {n: i for i, n in enumerate(node.graph.nodes)}
         node.args[0].replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
 
 
+def _take_inplace(node: fx.Node) -> bool:
+    """Remove the argument ``inplace`` of ``node``, and return its value."""
+    if node.op != "call_function" or not inspect.isfunction(node.target):
+        return False
+    names = list(inspect.signature(node.target).parameters)
+    if "inplace" not in names:
+        return False
+    position = names.index("inplace")
+    given = bool(node.kwargs.get("inplace", False) or (len(node.args) > position and node.args[position]))
+    node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
+    following = dict(zip(names[position + 1 :], node.args[position + 1 :], strict=False))
+    node.args, node.kwargs = node.args[:position], {**node.kwargs, **following}
+    return given
+
+
 def _rename(node: fx.Node) -> None:
-    function = SYNONYMS.get(node.target)
-    if function is None:
+    if node.target in (torch.max, "max"):
+        several = len(node.args) > 1 and isinstance(node.args[1], fx.Node)
+        if several or len(node.args) + len(node.kwargs) == 1:
+            node.op, node.target = "call_function", torch.maximum if several else torch.amax
         return
-    if node.op == "call_method" and function in SPREAD_ARGUMENTS and all(isinstance(a, int) for a in node.args[1:]):
+    function = SYNONYMS.get(node.target)
+    if function is None or site_cap(node) is not None:
+        return
+    if node.op == "call_method" and function in SPREAD_ARGUMENTS and all(_is_size(a) for a in node.args[1:]):
         node.args = (node.args[0], tuple(node.args[1:])) if node.args[1:] else node.args
-    if "split_size" in node.kwargs:  # the method's name for it
-        node.kwargs = {"split_size_or_sections" if k == "split_size" else k: v for k, v in node.kwargs.items()}
+    if isinstance(node.target, str) and node.target.endswith("_as") and len(node.args) > 1:
+        return
     node.op, node.target = "call_function", function
 
 
+def _is_size(argument: Any) -> bool:
+    return isinstance(argument, int | fx.Node)
 def add_constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
     """Store ``value`` as a buffer of ``module`` and return a node that reads it, placed before the insertion point."""
     free, number = name, 0
@@ -188,39 +240,3 @@ def arguments_of(node: fx.Node, function: Any) -> dict[str, Any]:
     bound.apply_defaults()
     return dict(bound.arguments)
 
-
-def check_signals(module: fx.GraphModule) -> None:
-    """Check that signals enter each operation only where its line in the table allows.
-
-    Raises:
-        ModelRefused: names every product of two signals, and every weight that depends on the input.
-    """
-    fixed = constants(module.graph)
-    wrong = []
-    for node in module.graph.nodes:
-        operation = OPERATIONS.get(node.target)
-        if node.op != "call_function" or operation is None or operation.signals is Signals.ALL:
-            continue
-        first = set(_nodes(node.args[:1])) - fixed
-        others = set(node.all_input_nodes) - fixed
-        count = sum(len(set(_nodes((a,))) - fixed) > 0 for a in (*node.args, *node.kwargs.values()))
-        if (operation.signals is Signals.FIRST and others - first) or count > 1:
-            where = node.meta.get("path") or "(top level)"
-            what = "of two signals" if count > 1 else "by a signal"
-            wrong.append(f"  {where}: {operation.name} {what} at {node.meta.get('source')}")
-    if wrong:
-        raise ModelRefused(
-            "a product of two signals is not linear in time and cannot be converted yet:\n" + "\n".join(wrong)
-        )
-
-
-def _nodes(arguments: Any) -> Iterable[fx.Node]:
-    found: list[fx.Node] = []
-    fx.node.map_arg(arguments, found.append)
-    return found
-
-
-def is_linear(node: fx.Node) -> bool:
-    """Return whether ``node`` is a linear operation of the table."""
-    operation = OPERATIONS.get(node.target)  # type: ignore[arg-type]
-    return node.op == "call_function" and operation is not None and operation.kind is Kind.LINEAR

@@ -1,15 +1,19 @@
 """Every operation that a canonical graph may hold, and what it does to time.
 
-A canonical graph calls functions only. What a T-step simulation may do with an operation follows from one property:
+A canonical graph calls functions only, and each gives one tensor. What a T-step simulation may do with a call follows
+from its kind:
 
 - ``LINEAR``: affine in its signals, so it maps the mean over time of its input to the mean of its output, and may be
   applied step by step, to a whole train, or once to the mean.
-- ``WINDOW``: not linear, but exact when it is applied once to the mean of a window (max-pooling, a final activation).
+- ``WINDOW``: not linear, but exact when it is applied once to the mean of a window: max-pooling.
+- ``ACTIVATION``: a nonlinear function of each number alone; a population of neurons can fire its value, see `spikes`.
+- ``ANALOG``: any other function. It is applied once to the means of a window too, and no spikes compute it.
 
-An activation that becomes a population of spiking neurons is no function but a `Site`, see `sites`.
+A ReLU that becomes a population of spiking neurons is no function but a `Site`, see `sites`.
 
-A *signal* is a tensor that depends on the model's input; weights are constants. ``signals`` says which arguments may be
-signals for the property to hold: the first only (a convolution), all of them (an add), or any single one (a product).
+A *signal* is a tensor that depends on the model's input; weights are constants. ``signals`` says which arguments of a
+linear operation may be signals: the first only (a convolution), all of them (an add), or any single one (a product).
+A call with more signals, such as the product of two, is analog; `signals.kind_of` tells the kind of a call.
 
 To support another operation, add one line to the table below; `tests/converter/graph/test_operations.py` then tests
 it against its claim. Artefacts name operations by ``Operation.name``, so a name, once released, stays.
@@ -24,6 +28,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from . import functions
+
 Function = Callable[..., Any]
 
 
@@ -32,14 +38,24 @@ class Kind(StrEnum):
 
     LINEAR = "linear"
     WINDOW = "exact in the window"
+    ACTIVATION = "activation"
+    ANALOG = "analog"
 
 
 class Signals(StrEnum):
-    """Which arguments of an operation may be signals."""
+    """Which arguments of a linear operation may be signals."""
 
     FIRST = "first"
     ALL = "all"
     ONE = "one"
+
+
+class Range(StrEnum):
+    """What is known of the sign of a result."""
+
+    ANY = "any"
+    POSITIVE = "never negative"
+    KEPT = "never negative where no signal is"
 
 
 @dataclass(frozen=True)
@@ -50,81 +66,164 @@ class Operation:
         name: the name in artefacts.
         function: what a canonical graph calls.
         kind: what it does to time.
-        signals: which arguments may be signals.
-        homogeneous: f(a x) = a f(x) for a > 0, so a window operation may be applied to the sum instead of the mean.
+        signals: which arguments may be signals, for it to be of that kind.
+        homogeneous: f(a x) = a f(x) for a > 0, so it may be applied to sums instead of means.
+        range: the sign of its result.
     """
 
     name: str
     function: Function
     kind: Kind
-    signals: Signals = Signals.FIRST
+    signals: Signals = Signals.ALL
     homogeneous: bool = False
+    range: Range = Range.ANY
 
 
-def _lines(kind: Kind, signals: Signals, functions: dict[str, Function], homogeneous: bool = False) -> list[Operation]:
-    return [Operation(name, function, kind, signals, homogeneous) for name, function in functions.items()]
+SYNAPSES: dict[str, Function] = {
+    "conv1d": F.conv1d,
+    "conv2d": F.conv2d,
+    "conv3d": F.conv3d,
+    "conv_transpose1d": F.conv_transpose1d,
+    "conv_transpose2d": F.conv_transpose2d,
+    "conv_transpose3d": F.conv_transpose3d,
+    "linear": F.linear,
+}
+"""Operations with weights: on a chip each number that enters one is spikes on a synapse."""
+
+LAYOUT: dict[str, Function] = {
+    "reshape": torch.reshape,
+    "flatten": torch.flatten,
+    "permute": torch.permute,
+    "transpose": torch.transpose,
+    "squeeze": torch.squeeze,
+    "unsqueeze": torch.unsqueeze,
+    "flip": torch.flip,
+    "roll": torch.roll,
+    "getitem": operator.getitem,
+    "narrow": torch.narrow,
+    "select": torch.select,
+    "index_select": torch.index_select,
+    "expand": functions.expand,
+    "repeat": functions.repeat,
+    "repeat_interleave": torch.repeat_interleave,
+    "pixel_shuffle": F.pixel_shuffle,
+    "pixel_unshuffle": F.pixel_unshuffle,
+    "channel_shuffle": F.channel_shuffle,
+    "windows": functions.windows,
+    "unfold": F.unfold,
+}
+"""Operations that only move numbers."""
+
+_AVERAGES: dict[str, Function] = {
+    "avg_pool1d": F.avg_pool1d,
+    "avg_pool2d": F.avg_pool2d,
+    "avg_pool3d": F.avg_pool3d,
+    "adaptive_avg_pool1d": F.adaptive_avg_pool1d,
+    "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
+    "adaptive_avg_pool3d": F.adaptive_avg_pool3d,
+    "mean": torch.mean,
+    "sum": torch.sum,
+    "cumsum": torch.cumsum,
+    "fold": F.fold,
+}
+
+_MAXIMA: dict[str, Function] = {
+    "max_pool1d": F.max_pool1d,
+    "max_pool2d": F.max_pool2d,
+    "max_pool3d": F.max_pool3d,
+    "adaptive_max_pool1d": F.adaptive_max_pool1d,
+    "adaptive_max_pool2d": F.adaptive_max_pool2d,
+    "adaptive_max_pool3d": F.adaptive_max_pool3d,
+    "pad_lowest": functions.pad_lowest,
+    "amax": torch.amax,
+}
+
+_ANY_SIGN: dict[str, Function] = {
+    "leaky_relu": F.leaky_relu,
+    "prelu": F.prelu,
+    "rrelu": F.rrelu,
+    "hardtanh": F.hardtanh,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "mish": F.mish,
+    "elu": F.elu,
+    "celu": F.celu,
+    "selu": F.selu,
+    "tanh": torch.tanh,
+    "softsign": F.softsign,
+    "logsigmoid": F.logsigmoid,
+    "hardshrink": F.hardshrink,
+    "softshrink": F.softshrink,
+    "tanhshrink": F.tanhshrink,
+    "threshold": F.threshold,
+    "clamp": torch.clamp,
+    "erf": torch.erf,
+    "log": torch.log,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "pow": torch.pow,
+    "reciprocal": torch.reciprocal,
+    "sign": torch.sign,
+}
+
+_NEVER_NEGATIVE: dict[str, Function] = {
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "softplus": F.softplus,
+    "exp": torch.exp,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "square": torch.square,
+    "abs": torch.abs,
+}
+
+_ANALOG: dict[str, Function] = {
+    "layer_norm": F.layer_norm,
+    "group_norm": F.group_norm,
+    "rms_norm": F.rms_norm,
+    "instance_norm": F.instance_norm,
+    "local_response_norm": F.local_response_norm,
+    "normalize": F.normalize,
+    "log_softmax": F.log_softmax,
+    "logsumexp": torch.logsumexp,
+    "scaled_dot_product_attention": F.scaled_dot_product_attention,
+    "grid_sample": F.grid_sample,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "amin": torch.amin,
+    "prod": torch.prod,
+    "where": torch.where,
+    "masked_fill": torch.masked_fill,
+    "gather": torch.gather,
+    "argmax": torch.argmax,
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "lt": torch.lt,
+    "le": torch.le,
+    "eq": torch.eq,
+    "ne": torch.ne,
+}
+
+
+def _lines(functions: dict[str, Function], kind: Kind, **properties: Any) -> list[Operation]:
+    return [Operation(name, function, kind, **properties) for name, function in functions.items()]
 
 
 _TABLE = [
-    *_lines(
-        Kind.LINEAR,
-        Signals.FIRST,
-        {
-            "conv1d": F.conv1d,
-            "conv2d": F.conv2d,
-            "conv3d": F.conv3d,
-            "conv_transpose1d": F.conv_transpose1d,
-            "conv_transpose2d": F.conv_transpose2d,
-            "conv_transpose3d": F.conv_transpose3d,
-            "linear": F.linear,
-            "avg_pool1d": F.avg_pool1d,
-            "avg_pool2d": F.avg_pool2d,
-            "avg_pool3d": F.avg_pool3d,
-            "adaptive_avg_pool1d": F.adaptive_avg_pool1d,
-            "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
-            "adaptive_avg_pool3d": F.adaptive_avg_pool3d,
-            "mean": torch.mean,
-            "sum": torch.sum,
-            "neg": torch.neg,
-            "div": torch.div,
-            "pad": F.pad,
-            "interpolate": F.interpolate,
-            "pixel_shuffle": F.pixel_shuffle,
-            "pixel_unshuffle": F.pixel_unshuffle,
-            "channel_shuffle": F.channel_shuffle,
-            "reshape": torch.reshape,
-            "flatten": torch.flatten,
-            "permute": torch.permute,
-            "transpose": torch.transpose,
-            "squeeze": torch.squeeze,
-            "unsqueeze": torch.unsqueeze,
-            "flip": torch.flip,
-            "getitem": operator.getitem,
-            "chunk": torch.chunk,
-            "split": torch.split,
-        },
-    ),
-    *_lines(
-        Kind.LINEAR,
-        Signals.ALL,
-        {"add": torch.add, "sub": torch.sub, "cat": torch.cat, "stack": torch.stack},
-    ),
-    *_lines(Kind.LINEAR, Signals.ONE, {"mul": torch.mul, "matmul": torch.matmul}),
-    *_lines(
-        Kind.WINDOW,
-        Signals.FIRST,
-        {
-            "max_pool1d": F.max_pool1d,
-            "max_pool2d": F.max_pool2d,
-            "max_pool3d": F.max_pool3d,
-            "adaptive_max_pool1d": F.adaptive_max_pool1d,
-            "adaptive_max_pool2d": F.adaptive_max_pool2d,
-            "adaptive_max_pool3d": F.adaptive_max_pool3d,
-            "relu": torch.relu,
-        },
-        homogeneous=True,
-    ),
-    Operation("clamp", torch.clamp, Kind.WINDOW),
+    *_lines(SYNAPSES, Kind.LINEAR, signals=Signals.FIRST),
+    *_lines(LAYOUT | _AVERAGES, Kind.LINEAR, signals=Signals.FIRST, range=Range.KEPT),
+    *_lines({"neg": torch.neg, "div": torch.div, "pad": F.pad, "interpolate": F.interpolate}, Kind.LINEAR, signals=Signals.FIRST),
+    *_lines({"add": torch.add, "cat": torch.cat, "stack": torch.stack}, Kind.LINEAR, range=Range.KEPT),
+    *_lines({"sub": torch.sub, "assign": functions.assign, "per_image": functions.per_image}, Kind.LINEAR),
+    *_lines({"mul": torch.mul, "matmul": torch.matmul}, Kind.LINEAR, signals=Signals.ONE, range=Range.KEPT),
+    *_lines({"einsum": torch.einsum}, Kind.LINEAR, signals=Signals.ONE),
+    *_lines(_MAXIMA, Kind.WINDOW, homogeneous=True, range=Range.KEPT),
+    *_lines(_ANY_SIGN, Kind.ACTIVATION, signals=Signals.FIRST),
+    *_lines(_NEVER_NEGATIVE, Kind.ACTIVATION, signals=Signals.FIRST, range=Range.POSITIVE),
+    *_lines(_ANALOG, Kind.ANALOG),
+    *_lines({"softmax": F.softmax, "norm": torch.norm, "vector_norm": torch.linalg.vector_norm, "std": torch.std, "var": torch.var}, Kind.ANALOG, range=Range.POSITIVE),
 ]
 
 OPERATIONS: dict[Function, Operation] = {operation.function: operation for operation in _TABLE}
@@ -133,83 +232,4 @@ OPERATIONS: dict[Function, Operation] = {operation.function: operation for opera
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in _TABLE}
 """The table, by the name that artefacts use."""
 
-MAX_POOLS: frozenset[Function] = frozenset(
-    operation.function for operation in _TABLE if operation.name.startswith(("max_pool", "adaptive_max_pool"))
-)
-
-SYNONYMS: dict[Function | str, Function] = {
-    operator.add: torch.add,
-    operator.iadd: torch.add,
-    operator.sub: torch.sub,
-    operator.isub: torch.sub,
-    operator.mul: torch.mul,
-    operator.imul: torch.mul,
-    torch.multiply: torch.mul,
-    operator.truediv: torch.div,
-    operator.itruediv: torch.div,
-    torch.true_divide: torch.div,
-    torch.divide: torch.div,
-    operator.neg: torch.neg,
-    operator.matmul: torch.matmul,
-    torch.concat: torch.cat,
-    torch.concatenate: torch.cat,
-    torch.swapaxes: torch.transpose,
-    torch.max_pool1d: F.max_pool1d,
-    torch.max_pool2d: F.max_pool2d,
-    torch.max_pool3d: F.max_pool3d,
-    "add": torch.add,
-    "add_": torch.add,
-    "sub": torch.sub,
-    "sub_": torch.sub,
-    "mul": torch.mul,
-    "mul_": torch.mul,
-    "div": torch.div,
-    "div_": torch.div,
-    "neg": torch.neg,
-    "matmul": torch.matmul,
-    "mean": torch.mean,
-    "sum": torch.sum,
-    "view": torch.reshape,
-    "reshape": torch.reshape,
-    "flatten": torch.flatten,
-    "permute": torch.permute,
-    "transpose": torch.transpose,
-    "squeeze": torch.squeeze,
-    "unsqueeze": torch.unsqueeze,
-    "flip": torch.flip,
-    "chunk": torch.chunk,
-    "split": torch.split,
-}
-"""Other spellings of the table's functions; a string is a tensor method."""
-
-SPREAD_ARGUMENTS: frozenset[Function] = frozenset({torch.reshape, torch.permute, torch.flip})
-"""Functions whose method takes its tuple argument spread out: ``x.view(2, 3)``."""
-
-IDENTITIES: frozenset[Function | str] = frozenset(
-    {
-        F.dropout,
-        F.dropout1d,
-        F.dropout2d,
-        F.dropout3d,
-        F.alpha_dropout,
-        F.feature_alpha_dropout,
-        torch.dropout,
-        torch.clone,
-        torch.detach,
-        "contiguous",
-        "clone",
-        "detach",
-        "float",
-        "to",
-    }
-)
-"""Functions and methods that do nothing to a network's result at inference."""
-
-ASSERTIONS: frozenset[Function] = frozenset({torch._assert})
-"""Calls without a result that only check, at tracing time, what holds for the example."""
-
-IN_PLACE: frozenset[Function] = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
-"""Functions that overwrite their first argument without saying so in their name: ``y += x``."""
-
-STRUCTURE: frozenset[Function | str] = frozenset({getattr, len, "size", "dim", "numel", "ndimension"})
-"""Functions and methods that read a tensor's shape or type; their results become numbers in the canonical graph."""
+MAX_POOLS: frozenset[Function] = frozenset(function for name, function in _MAXIMA.items() if name != "amax")

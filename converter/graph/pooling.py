@@ -22,7 +22,7 @@ def move_max_pools(module: fx.GraphModule) -> list[str]:
     while waiting:
         pool = waiting.pop(0)  # in the order of the graph: a pool of a pool finds the first one moved
         source = pool.args[0]
-        if _is_concat_of_sites(source) and len(source.users) == 1:
+        if _is_concat_of_sites(source):
             waiting += _pool_each_branch(pool, source)
             continue
         site = site_of(source)
@@ -59,7 +59,8 @@ def _pool_each_branch(pool: fx.Node, concat: fx.Node) -> list[fx.Node]:
     joined.meta = dict(concat.meta)
     pool.replace_all_uses_with(joined)
     pool.graph.erase_node(pool)
-    pool.graph.erase_node(concat)
+    if not concat.users:
+        pool.graph.erase_node(concat)
     return pools
 
 

@@ -11,13 +11,13 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import DataRefused, ModelRefused
 from .batch_norm import fold_batch_norm
-from .canonical import canonicalise, check_signals, refuse_unknown
-from .claims import check_claims
-from .operations import OPERATIONS, Kind
+from .canonical import Unsupported, canonicalise, respell, unsupported
+from .claims import check_claims, check_images
 from .pooling import move_max_pools
-from .signals import constants
+from .shapes import record_shapes
 from .sites import Site, name_sites, site_of
-from .specialise import inputs_of, run_shapes, specialise, with_noise
+from .specialise import inputs_of, specialise, with_noise
+from .spikes import place_sites
 from .tracing import first_line, trace
 
 TOLERANCE = 1e-4
@@ -131,16 +131,38 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
         original = original.float()
     like = next((p for p in original.parameters() if p.is_floating_point()), torch.empty(0))
     inputs = with_noise(tuple(x.to(like) for x in inputs))
-    module = trace(original, inputs)
-    refuse_unknown(module)
-    specialise(module, inputs)
+    module, notes = rewrite(original, inputs)
+    proof = prove(original, module, inputs)
+    check_claims(module, inputs)
+    return PreparedGraph(module, proof, tuple(tuple(x.shape[1:]) for x in inputs), tuple(notes))
+
+
+def rewrite(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModule, list[str]]:
+    """Return ``model`` as a canonical graph with activation sites, and what was rewritten; nothing is compared.
+
+    It needs shapes only: model and inputs may lie on torch's meta device.
+
+    Args:
+        model: in evaluation mode; what the graph reads of it is copied.
+        inputs: one batch [batch, channels, ...] for each argument of ``forward``.
+
+    Raises:
+        ModelRefused: as for `prepare`, but for what only numbers tell.
+    """
+    shapes, dtype = tuple(tuple(x.shape[1:]) for x in inputs), inputs[0].dtype
+    module = trace(model, inputs)
+    refuse(unsupported(module))
+    respell(module)
+    specialise(module, shapes, dtype)
     canonicalise(module)
     name_sites(module)
-    record_shapes(module, inputs)
+    record_shapes(module, shapes, dtype)
     notes = [*fold_batch_norm(module), *move_max_pools(module)]
-    check_signals(module)
+    record_shapes(module, shapes, dtype)
     notes += _keep_final_activation(module)
-    record_shapes(module, inputs)
+    notes += place_sites(module)
+    record_shapes(module, shapes, dtype)
+    check_images(module)
     _delete_unused(module)
     module.recompile()
     module.requires_grad_(False)
@@ -149,9 +171,14 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
             f"{type(model).__name__} has no activation that can spike: a spiking network needs at least one",
             "check that the model calls nn.ReLU or F.relu in its forward pass",
         )
-    proof = prove(original, module, inputs)
-    check_claims(module, inputs, _batch_first(module.graph))
-    return PreparedGraph(module, proof, tuple(tuple(x.shape[1:]) for x in inputs), tuple(notes))
+    return module, notes
+
+
+def refuse(found: list[Unsupported]) -> None:
+    """Raise ModelRefused that names every operation in ``found``, if there is one."""
+    if found:
+        count = "1 operation" if len(found) == 1 else f"{len(found)} operations"
+        raise ModelRefused(f"{count} cannot be converted:\n" + "\n".join(f"  {one}" for one in found))
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -177,25 +204,6 @@ def _delete_unused(module: fx.GraphModule) -> None:
     for name in [n for n, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]:
         if name not in read:
             delattr(module, name)
-
-
-def _batch_first(graph: fx.Graph) -> set[fx.Node]:
-    """Return the nodes that executors cut into images, or join steps with: these need the batch in dimension 0."""
-    output = next(n for n in graph.nodes if n.op == "output")
-    cut = {n for n in graph.nodes if is_window(n) or site_of(n) is not None}
-    steady = constant_in_time(graph)
-    spread = {n for n in steady if any(reader not in steady for reader in n.users)}
-    return cut | spread | set(output.all_input_nodes)
-
-
-def record_shapes(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
-    """Store the shape of each tensor in its node's ``meta["shape"]``, and one image's shape in each site."""
-    for node, shape in run_shapes(module, inputs).items():
-        if isinstance(shape, torch.Size):
-            node.meta["shape"] = tuple(shape)
-            site = site_of(node)
-            if site is not None:
-                site.shape = tuple(shape[1:])
 
 
 def _keep_final_activation(module: fx.GraphModule) -> list[str]:
@@ -245,20 +253,3 @@ def prove(original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...
             )
         absolute, relative = max(absolute, difference), max(relative, difference / spread)
     return Proof(absolute, relative, len(inputs[0]))
-
-
-def is_window(node: fx.Node) -> bool:
-    """Return whether ``node`` is an operation that is exact only on the mean of a window, applied to a signal."""
-    operation = OPERATIONS.get(node.target)  # type: ignore[arg-type]
-    return node.op == "call_function" and operation is not None and operation.kind is Kind.WINDOW
-
-
-def constant_in_time(graph: fx.Graph) -> set[fx.Node]:
-    """Return the nodes that no site precedes: the image and what is computed from it stay equal at every step."""
-    found = constants(graph)
-    for node in graph.nodes:
-        if node.op == "placeholder" or (
-            node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes)
-        ):
-            found.add(node)
-    return found

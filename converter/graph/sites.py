@@ -14,34 +14,47 @@ from torch import Tensor, fx, nn
 
 
 class Site(nn.Module):
-    """An activation call: a = min(max(z, 0), cap).
+    """A population of neurons in the place of an activation: a = min(max(z, 0), cap), or a = z where it is signed.
 
     Args:
         name: the path of the activation module or function, unique in its graph ("layer1.0.relu", "layer1.0.relu#2").
-        cap: the largest output (6 for ReLU6), or None for ReLU.
+        cap: the largest output (6 for ReLU6), or None for none.
+        signed: its neurons fire spikes of both signs, and the activation is the identity; the function before them,
+            if any, is a node of the graph.
 
     Attributes:
-        shape: the shape of one image's activations here, [channels, ...]; known once the graph has run.
+        shape: the shape of one image's activations here without dimension 0, such as [channels, ...]; known once the
+            graph has been run on shapes.
+        axis: the dimension of the channels, 1 or after; a threshold may differ for each. Known likewise.
     """
 
-    def __init__(self, name: str, cap: float | None = None, shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, name: str, cap: float | None = None, shape: tuple[int, ...] = (), signed: bool = False) -> None:
         super().__init__()
         self.name = name
         self.cap = cap
         self.shape = shape
+        self.signed = signed
+        self.axis = 1
 
     @property
     def channels(self) -> int:
-        """The size of the channel dimension, the first after the batch."""
-        return self.shape[0]
+        """The size of the channel dimension."""
+        return self.shape[self.axis - 1]
+
+    @property
+    def spikes(self) -> str:
+        """What travels on the output wire: "binary" spikes, or "ternary" ones, -1, 0 and 1."""
+        return "ternary" if self.signed else "binary"
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the activation of the pre-activation ``z``, in the same shape [batch, channels, ...]."""
+        """Return the activation of the pre-activation ``z``, in the same shape [batch, ...]."""
+        if self.signed:
+            return z
         return F.relu(z) if self.cap is None else z.clamp(0, self.cap)
 
     def extra_repr(self) -> str:
-        """Name and cap, for printing."""
-        return f"{self.name}" if self.cap is None else f"{self.name}, cap={self.cap}"
+        """Name and properties, for printing."""
+        return f"{self.name}, {self.spikes}" + ("" if self.cap is None else f", cap={self.cap}")
 
 
 _RELU: frozenset[Any] = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"})

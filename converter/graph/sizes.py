@@ -27,6 +27,7 @@ class Sizes:
             for source in (root.named_parameters, root.named_buffers)
             for name, tensor in source(remove_duplicate=False)
         }
+        self.root, self.device = root, example[0].device
         self.modules = dict(root.named_modules(remove_duplicate=False))
         self.inputs = iter([[x.new_empty(batch, *x.shape[1:], device="meta") for batch in (2, 3)] for x in example])
         self.values: dict[fx.Node, list[Any]] = {}
@@ -42,6 +43,10 @@ class Sizes:
             except Exception:  # anything a model's operation may raise; running it on data will tell the user
                 self.values.pop(node, None)
 
+    def value(self, node: fx.Node) -> Any:
+        """Return what ``node`` holds for two images, on the meta device; None if nothing is known."""
+        return self.values.get(node, (None, None))[0]
+
     def known(self, node: fx.Node) -> list[int | None] | None:
         """Return the shape of ``node``'s tensor, None for a size that follows the batch; None if nothing is known."""
         two, three = self.values.get(node, (None, None))
@@ -52,7 +57,8 @@ class Sizes:
     def _compute(self, node: fx.Node, which: int) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.values[n][which])
         if node.op == "get_attr":
-            return self.tensors[str(node.target)]
+            name = str(node.target)
+            return self.tensors[name] if name in self.tensors else getattr(self.root, name).to("meta")
         if node.op == "call_module":
             if isinstance(self.modules[str(node.target)], _BatchNorm):
                 return args[0]

@@ -1,118 +1,111 @@
 """Turn every number that a forward pass reads off its tensors into a constant, for any batch size.
 
 A graph that says ``x.view(x.size(0), -1)`` needs the shape at run time, and gets it wrong when time steps are folded
-into the batch. The model is run on two batches of different size: a number that is equal in both becomes a constant;
-a reshape keeps every size that is equal in both and infers the one that follows the batch.
+into the batch. The graph is run for two batch sizes, on shapes alone (torch's meta device): a number that is equal in
+both becomes a constant; a reshape keeps every size that is equal in both and infers the one that follows the batch.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map
 
 from ..errors import ModelRefused
+from . import functions
 from .canonical import add_constant
-from .operations import ASSERTIONS, SYNONYMS
-from .signals import structure
+from .signals import constants, imageless
+from .spellings import ASSERTIONS, PAIRS, RESHAPES, UNPACKED
 from .tracing import first_line
 
-_RESHAPES = (torch.reshape, torch.squeeze)
-"""What becomes a reshape to a known shape; a squeeze would also drop a batch of one image."""
+_EXPANSIONS = (functions.expand, "expand_as")
+Values = dict[fx.Node, Any]
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps every number, the shape of every signal, and tensors computed from shapes."""
+    """Runs a graph on shapes, keeps the shape of every signal, and computes for real what no image can change."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.extra_traceback = False  # it would rewrite the messages of our errors
-        self.numbers = structure(module.graph)
-        self.values: dict[fx.Node, Any] = {}
+        self.imageless = imageless(module.graph)
+        self.values: Values = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        if n in self.imageless:
+            result = self.values[n] = super().run_node(n)
+            return result
+        for source in n.all_input_nodes:
+            if source in self.imageless:
+                self.env[source] = tree_map(_to_meta, self.env[source])
         result = super().run_node(n)
-        self.values[n] = result.shape if isinstance(result, Tensor) and n not in self.numbers else result
+        for source in n.all_input_nodes:
+            if source in self.imageless and source in self.env:
+                self.env[source] = self.values[source]
+        self.values[n] = tree_map(lambda v: v.shape if isinstance(v, Tensor) else v, result)
         return result
 
 
-def at_batch_size(example: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
-    """Return ``example`` with its images repeated or cut to ``batch``; shape [batch, ...] for each input."""
-    return tuple(x[torch.arange(batch, device=x.device) % len(x)] for x in example)
+def _to_meta(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) else value
 
 
-def with_noise(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return ``example`` with one more image, of noise: a constant or single image alone would hide differences."""
-    noisy = []
-    for x in example:
-        generator = torch.Generator(x.device).manual_seed(0)
-        noise = torch.randn(x[:1].shape, generator=generator, dtype=x.dtype, device=x.device)
-        deviation = x.std(correction=0)
-        noisy.append(torch.cat([x, x.mean() + noise * (deviation if deviation > 0 else 1)]))
-    return tuple(noisy)
+def run_shapes(module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], batch: int, dtype: torch.dtype) -> Values:
+    """Return the shape of each signal of ``module``, and what the nodes hold that no image can change.
 
-
-def specialise(module: fx.GraphModule, example: tuple[Tensor, ...]) -> None:
-    """Rewrite ``module`` in place so that no node reads a shape; ``example`` holds one tensor [batch, ...] an input.
+    Args:
+        shapes: of one image of each input.
+        batch: the number of images.
 
     Raises:
-        ModelRefused: the model fails on the example, or uses the batch size for anything but a reshape.
+        ModelRefused: the model fails on images of these shapes.
     """
-    runs = []
-    for batch in (2, 3):
-        recorder = _Recorder(module)
-        try:
-            recorder.run(*at_batch_size(example, batch))
-        except Exception as error:
-            shapes = ", ".join(str(list(x.shape)) for x in at_batch_size(example, batch))
-            raise ModelRefused(
-                f"the model fails on an input of shape {shapes}: {first_line(error)}",
-                "check the input size and the number of channels",
-            ) from error
-        runs.append(recorder.values)
-    two, three = runs
-    numbers = structure(module.graph)
+    recorder = _Recorder(module)
+    inputs = [torch.empty(batch, *shape, dtype=dtype, device="meta") for shape in shapes]
+    try:
+        with torch.no_grad():
+            recorder.run(*inputs)
+    except ModelRefused:
+        raise
+    except Exception as error:
+        given = ", ".join(str([batch, *shape]) for shape in shapes)
+        raise ModelRefused(
+            f"the model fails on an input of shape {given}: {first_line(error)}",
+            "check the input size and the number of channels",
+        ) from error
+    return recorder.values
+
+
+def specialise(module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype) -> None:
+    """Rewrite ``module`` in place so that no node reads a shape, and each node is one tensor.
+
+    Args:
+        shapes: of one image of each input.
+
+    Raises:
+        ModelRefused: the model fails on such images, or uses the batch size for anything but a reshape or expansion.
+    """
+    two, three = (run_shapes(module, shapes, batch, dtype) for batch in (2, 3))
+    still = imageless(module.graph)
     for node in list(module.graph.nodes):
-        if node in numbers or node.op in ("placeholder", "output"):
+        if node in still or node.op in ("placeholder", "output"):
             continue
-        if SYNONYMS.get(node.target, node.target) in _RESHAPES:
-            node.op, node.target = "call_function", torch.reshape
-            node.args = (node.args[0], _batch_free_shape(node, two[node], three[node]))
-            node.kwargs = {}
-            continue
-        node.args, node.kwargs = _without_numbers(module, node, (node.args, node.kwargs), numbers, two, three)
+        if node.target in RESHAPES:
+            _call(node, torch.reshape, node.args[0], _batch_free_shape(node, two[node], three[node]))
+        elif node.target in _EXPANSIONS:
+            _call(node, functions.expand, node.args[0], _expanded(node, two, three))
+        elif node.target in UNPACKED:
+            _unpack(node, two, three)
+        elif node.target in PAIRS:
+            _unpair(node)
+    _Constants(module, still, two, three).write_out()
     for node in reversed(list(module.graph.nodes)):
-        if node.op == "output":
-            node.args = _without_numbers(module, node, node.args, numbers, two, three)
-        if node in numbers and (not node.users or node.target in ASSERTIONS):
+        if node in still and (not node.users or node.target in ASSERTIONS):
             module.graph.erase_node(node)
 
 
-def _without_numbers(
-    module: fx.GraphModule,
-    user: fx.Node,
-    arguments: Any,
-    numbers: set[fx.Node],
-    two: dict[fx.Node, Any],
-    three: dict[fx.Node, Any],
-) -> Any:
-    def replace(node: fx.Node) -> Any:
-        if node not in numbers:
-            return node
-        if not _equal(two[node], three[node]):
-            raise ModelRefused(
-                f"{user.meta['path'] or 'the model'} uses the batch size in {user.name} ({user.meta['source']})",
-                "write the operation so that it does not depend on the number of images",
-            )
-        if isinstance(two[node], Tensor):
-            with module.graph.inserting_before(node):
-                return add_constant(module, f"{node.name}_value", two[node])
-        return two[node]
-
-    return fx.node.map_arg(arguments, replace)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
+def _call(node: fx.Node, function: Any, *args: Any, **kwargs: Any) -> None:
+    node.op, node.target, node.args, node.kwargs = "call_function", function, args, kwargs
 
 
 def _batch_free_shape(node: fx.Node, two: torch.Size, three: torch.Size) -> tuple[int, ...]:
@@ -126,22 +119,111 @@ def _batch_free_shape(node: fx.Node, two: torch.Size, three: torch.Size) -> tupl
     return tuple(-1 if i in changing else size for i, size in enumerate(two))
 
 
-def run_shapes(module: fx.GraphModule, example: tuple[Tensor, ...]) -> dict[fx.Node, Any]:
-    """Return the shape of every tensor node of ``module`` when it runs on ``example``.
+def _expanded(node: fx.Node, two: Values, three: Values) -> tuple[int, ...]:
+    before = getattr(two[node.args[0]], "shape", two[node.args[0]])
+    before = torch.Size([1] * (len(two[node]) - len(before)) + list(before))
+    shape = tuple(-1 if a == b else b for a, b in zip(before, two[node], strict=True))
+    return tuple(
+        -1 if size != -1 and a != b else size for size, a, b in zip(shape, two[node], three[node], strict=True)
+    )
 
-    Raises:
-        ModelRefused: it fails, although the model that it was made from does not.
-    """
-    recorder = _Recorder(module)
-    try:
-        recorder.run(*example)
-    except Exception as error:
-        raise ModelRefused(
-            f"the model runs, but its rewritten graph fails ({first_line(error)})",
-            "does it change the type of a tensor on the way? if not, this is a fault of snnconvert: please report it",
-        ) from error
-    return recorder.values
 
+def _unpack(node: fx.Node, shapes: Values, others: Values) -> None:
+    """Make each part that ``node`` returns a slice of its own."""
+    removes = "unbind" in str(getattr(node.target, "__name__", node.target))
+    place = node.kwargs.get("dim", node.args[1] if removes and len(node.args) > 1 else None)
+    place = place if place is not None else (node.args[2] if not removes and len(node.args) > 2 else 0)
+    whole, parts = shapes[node.args[0]], shapes[node]
+    dimension = place % len(whole)
+    if others[node.args[0]][dimension] != whole[dimension]:
+        raise _uses_batch_size(node)
+    starts = [0]
+    for part in parts:
+        starts.append(starts[-1] + (1 if removes else part[dimension]))
+    for user in list(node.users):
+        number = user.args[1] % len(parts)
+        if removes:
+            _call(user, torch.select, node.args[0], dimension, number)
+        else:
+            _call(user, torch.narrow, node.args[0], dimension, starts[number], parts[number][dimension])
+    node.graph.erase_node(node)
+
+
+def _unpair(node: fx.Node) -> None:
+    """Make each of the two tensors that ``node`` returns a call of its own."""
+    first, second = PAIRS[node.target]
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    keepdim = node.args[-1] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
+    for user in list(node.users):
+        if user.args[1] % 2:
+            _call(user, second, node.args[0], dim, keepdim)
+        else:
+            _call(user, first, *node.args, **node.kwargs)
+    node.graph.erase_node(node)
+
+
+class _Constants:
+    """Puts what no image can change in the place of the nodes that compute it, once it is known for 2 and 3 images."""
+
+    def __init__(self, module: fx.GraphModule, still: set[fx.Node], two: Values, three: Values) -> None:
+        self.module, self.still, self.two, self.three = module, still, two, three
+        self.image = [n for n in module.graph.nodes if n.op == "placeholder"][-1]
+        self.done: dict[fx.Node, fx.Node] = {}
+        self.fixed = {n for n in constants(module.graph) if isinstance(two[n], Tensor)}
+
+    def write_out(self) -> None:
+        """Rewrite the arguments of every node that depends on an image."""
+        for node in list(self.module.graph.nodes):
+            if node not in self.still and node.op != "placeholder":
+                node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._replace(n, node))
+
+    def _replace(self, node: fx.Node, user: fx.Node) -> Any:
+        if node not in self.still or node in self.fixed:
+            return node
+        two, three = self.two[node], self.three[node]
+        if not isinstance(two, Tensor) or not isinstance(three, Tensor):
+            if not bool(two == three):
+                raise _uses_batch_size(user)
+            return two
+        if node not in self.done:
+            self.done[node] = self._constant(node, two, three, user)
+        return self.done[node]
+
+    def _constant(self, node: fx.Node, two: Tensor, three: Tensor, user: fx.Node) -> fx.Node:
+        equal = two.shape == three.shape
+        rows = three.shape[0] - two.shape[0] if three.ndim else 0
+        repeats = rows > 0 and len(two) == 2 * rows and two.shape[1:] == three.shape[1:]
+        one = two if equal else two[:rows]
+        if not (equal or repeats) or not (two.is_meta or torch.equal(three, one if equal else _rows(one, 3))):
+            raise _uses_batch_size(user)
+        with self.module.graph.inserting_after(self.image):
+            constant = add_constant(self.module, f"{node.name}_value", one)
+        if equal:
+            return constant
+        with self.module.graph.inserting_after(constant):
+            call = self.module.graph.call_function(functions.per_image, (constant, self.image))
+        call.meta = dict(node.meta)
+        return call
+
+
+def _rows(one: Tensor, images: int) -> Tensor:
+    return one.repeat(images, *[1] * (one.ndim - 1))
+
+
+def _uses_batch_size(user: fx.Node) -> ModelRefused:
+    return ModelRefused(
+        f"{user.meta.get('path') or 'the model'} uses the batch size in {user.name} ({user.meta.get('source')})",
+        "write the operation so that it does not depend on the number of images",
+    )
+def with_noise(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return ``example`` with one more image, of noise: a constant or single image alone would hide differences."""
+    noisy = []
+    for x in example:
+        generator = torch.Generator(x.device).manual_seed(0)
+        noise = torch.randn(x[:1].shape, generator=generator, dtype=x.dtype, device=x.device)
+        deviation = x.std(correction=0)
+        noisy.append(torch.cat([x, x.mean() + noise * (deviation if deviation > 0 else 1)]))
+    return tuple(noisy)
 
 def inputs_of(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``example`` as a tuple of tensors with at least one image each.

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ModelRefused
+from . import functions
+from .decompositions import DECOMPOSITIONS, attend, normalise_instance
 from .sizes import Sizes
 
-LEAVES = (_BatchNorm, nn.MultiheadAttention, nn.RNNBase, nn.modules.instancenorm._InstanceNorm)
+LEAVES = (_BatchNorm, nn.RNNBase)
 """Modules whose own code cannot be traced: it looks at the values or the rank of its input."""
 
 _NOT_MODEL_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
+
+_TORCH = ("torch", "_operator", "operator", "math", "builtins")
 
 
 def _is_model_code(filename: str) -> bool:
@@ -56,6 +61,34 @@ class _Proxy(fx.Proxy):
     def size(self, dim: int | None = None) -> Any:
         """Return the shape, or one size of it."""
         return self.shape if dim is None else self.shape[dim]
+
+    @property
+    def device(self) -> Any:
+        """The device of the example."""
+        return self.tracer.sizes.device  # type: ignore[attr-defined]
+
+    @property
+    def dtype(self) -> Any:
+        """The type of number."""
+        found = self.tracer.sizes.value(self.node)  # type: ignore[attr-defined]
+        return found.dtype if isinstance(found, Tensor) else fx.proxy.Attribute(self, "dtype")
+
+    def __len__(self) -> int:
+        found = self.tracer.sizes.value(self.node)  # type: ignore[attr-defined]
+        known = self.tracer.sizes.known(self.node)  # type: ignore[attr-defined]
+        if known is None and not isinstance(found, tuple | list):
+            return super().__len__()  # type: ignore[no-any-return]
+        return len(found) if known is None else known[0]
+
+    def __iter__(self) -> Any:
+        found = self.tracer.sizes.value(self.node)  # type: ignore[attr-defined]
+        known = self.tracer.sizes.known(self.node)  # type: ignore[attr-defined]
+        if isinstance(found, tuple | list) or (known and known[0] is not None):
+            return iter([self[i] for i in range(len(self))])
+        return super().__iter__()
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", functions.assign, (self, index, value), {})
 
     def _overwrite(self, function: Callable[..., Any], other: Any) -> Any:
         return self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -104,6 +137,27 @@ class CallSiteTracer(fx.Tracer):
         """Return what stands for ``node``'s value in the model's code."""
         return _Proxy(node, self)
 
+    def create_proxy(
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *rest: Any, **named: Any
+    ) -> Any:
+        """Make a node of a call, or trace what the called function is made of."""
+        parts = DECOMPOSITIONS.get(target) if kind in ("call_function", "call_method") else None
+        if parts is None and kind == "call_function" and _is_foreign(target):
+            parts = target
+        if parts is not None:
+            return parts(*args, **kwargs)
+        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Trace into a module, or into what is written here in its place."""
+        if isinstance(m, nn.MultiheadAttention):
+            forward = partial(attend, m)
+        elif isinstance(m, nn.modules.instancenorm._InstanceNorm):
+            forward = partial(normalise_instance, m)
+        return super().call_module(m, forward, args, kwargs)
+
     def path_of_module(self, mod: nn.Module) -> str:
         """Return the path of ``mod``; one that is made in a forward pass, ``nn.ReLU()(x)``, goes by its class."""
         try:
@@ -128,6 +182,13 @@ class CallSiteTracer(fx.Tracer):
             frame = frame.f_back
         node.meta["source"] = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         return node
+
+
+def _is_foreign(target: Any) -> bool:
+    """Return whether ``target`` is a library's Python function, which asked torch.fx not to look inside."""
+    module = str(getattr(target, "__module__", None)).partition(".")[0]
+    own = getattr(target, "__module__", "").startswith(__name__.partition(".")[0])
+    return inspect.isfunction(target) and module not in _TORCH and not own and not hasattr(target, "operation")
 
 
 def _put_first_argument_first(node: fx.Node) -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .neuron import Neuron, soft_reset
+from .neuron import Neuron, Place, soft_reset
 from .noise import Noise
 
 
@@ -28,9 +28,9 @@ class IntegrateAndFire(Neuron):
     stochastic: ClassVar[bool] = False
 
     def __init__(
-        self, threshold: Tensor, steps: int, site: int, rank: int, initial_potential: float = 0.5, shift: float = 0.0
+        self, threshold: Tensor, steps: int, place: Place, initial_potential: float = 0.5, shift: float = 0.0
     ) -> None:
-        super().__init__(threshold, steps, site, rank)
+        super().__init__(threshold, steps, place)
         self.initial_potential = initial_potential
         self.shift = shift
 

@@ -7,12 +7,28 @@ fires in the same step. A *two-phase* neuron integrates its whole window first, 
 To add a neuron model, write one file like `two_phase` and add it to ``NEURONS`` in this package's ``__init__``.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .noise import Noise
+
+
+class Place(NamedTuple):
+    """What a population of neurons must know of its site.
+
+    Args:
+        number: of the site, which selects its random numbers.
+        rank: the number of dimensions of the site's tensors, batch included.
+        axis: the dimension of the channels.
+        signed: spikes may be negative.
+    """
+
+    number: int
+    rank: int
+    axis: int = 1
+    signed: bool = False
 
 
 class Neuron(nn.Module):
@@ -21,19 +37,19 @@ class Neuron(nn.Module):
     Args:
         threshold: theta, in units of the activation, [channels] or [1].
         steps: T, the length of a window.
-        site: the number of the site, which selects its random numbers.
-        rank: the number of dimensions of the site's tensors, batch included.
+        place: where they are.
     """
 
     streaming: ClassVar[bool]
     stochastic: ClassVar[bool]
     threshold: Tensor
 
-    def __init__(self, threshold: Tensor, steps: int, site: int, rank: int) -> None:
+    def __init__(self, threshold: Tensor, steps: int, place: Place) -> None:
         super().__init__()
-        self.register_buffer("threshold", threshold.detach().reshape(-1, *[1] * (rank - 2)).clone())
+        self.register_buffer("threshold", threshold.detach().reshape(-1, *[1] * (place.rank - place.axis - 1)).clone())
         self.steps = steps
-        self.site = site
+        self.site = place.number
+        self.signed = place.signed
 
     def start(self, current: Tensor) -> Tensor:
         """Return the membrane potential before the first step, in the shape of ``current`` [batch, channels, ...]."""
@@ -43,8 +59,8 @@ class Neuron(nn.Module):
         """Return the membrane potential after ``current`` came in: v + I."""
         return potential + current
 
-    def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return spikes (0 or 1) at ``step`` (0 to T - 1) and the membrane potential after the reset."""
+    def fire(self, potential: Any, step: int, noise: Noise) -> tuple[Tensor, Any]:
+        """Return spikes (0 or 1; -1 too where signed) at ``step`` (0 to T - 1) and the potential after the reset."""
         raise NotImplementedError
 
     def count(self, total: Tensor, noise: Noise) -> Tensor:

@@ -56,13 +56,14 @@ class Noise:
     def bits(self, site: int, shape: torch.Size | tuple[int, ...], step: int) -> Tensor:
         """Return uniform int64 of ``shape`` [batch, ...] for step ``step`` of site number ``site``.
 
+        An image may have several rows in dimension 0, one after the other.
         The hash of (site, step, neuron) and that of (seed, image) are joined by one more round.
         """
         device = self.index.device
         key = stream(
             stream(torch.tensor(site, device=device), torch.tensor(0, device=device)), torch.tensor(step, device=device)
         )
-        neuron = stream(key, torch.arange(torch.Size(shape[1:]).numel(), device=device))
+        neuron = stream(key, torch.arange(torch.Size(shape).numel() // len(self.index), device=device))
         image = stream(mix(torch.tensor(self.seed, device=device)), self.index)
         return mix(image[:, None] + neuron).reshape(shape)
 

@@ -18,7 +18,9 @@ _OFFSET = 1 << 20
 
 
 def shuffle(train: Tensor, kind: str, site: int, noise: Noise) -> Tensor:
-    """Return the binary ``train`` [steps, batch, ...] re-ordered along its first dimension, anew for each image.
+    """Return ``train`` [steps, batch, ...] re-ordered along its first dimension, anew for each image.
+
+    The spikes of a neuron are alike: all 1, or all -1.
 
     Args:
         kind: one of ``SHUFFLES``.
@@ -31,8 +33,9 @@ def shuffle(train: Tensor, kind: str, site: int, noise: Noise) -> Tensor:
 
 def shared_order(train: Tensor, site: int, noise: Noise) -> Tensor:
     """Return ``train`` in one random order of its steps for each image, shared by its neurons."""
-    images = train.shape[1:2]
+    images = noise.index.shape
     order = torch.stack([noise.bits(site, images, _OFFSET + step) for step in range(len(train))]).argsort(0)
+    order = order.repeat_interleave(train.shape[1] // len(noise.index), 1)
     return train.gather(0, order.reshape(*order.shape, *[1] * (train.ndim - 2)).expand_as(train))
 
 
@@ -42,10 +45,11 @@ def random_times(train: Tensor, site: int, noise: Noise) -> Tensor:
     Spikes are alike, so a random order of N spikes is a random choice of N of the T steps, drawn without replacement:
     a step is chosen with probability (spikes left) / (steps left). This is the TPP neuron at an integer potential.
     """
-    left = train.sum(0)
+    total = train.sum(0)
+    left, sign = total.abs(), total.sign()
     result = torch.empty_like(train)
     for step in range(len(train)):
         uniform = noise.uniform(site, left.shape, _OFFSET + step, train.dtype)
         result[step] = uniform.mul_(len(train) - step) < left
         left -= result[step]
-    return result
+    return result * sign

@@ -13,16 +13,18 @@ remaining steps, obeys
 
 so E[N] = k + P_T(k) is a continuous function of v, and N = floor(E[N] + u) with one uniform number u: TPP is stochastic
 rounding of that mean. It is not the identity: small v are rounded up, v near T down.
+
+Where the site is signed, the sign of v when the window closes is that of all its spikes, and |v| takes the place of v.
 """
 
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .neuron import Neuron
+from .neuron import Neuron, Place
 from .noise import Noise
 
 GRID = 256
@@ -73,18 +75,24 @@ class TwoPhaseProbabilistic(Neuron):
     streaming: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
 
-    def __init__(self, threshold: Tensor, steps: int, site: int, rank: int) -> None:
+    def __init__(self, threshold: Tensor, steps: int, place: Place) -> None:
         if steps > LONGEST:
             raise UsageError(f"tpp neurons take windows of at most T = {LONGEST}, got {steps}", "use 'two-phase'")
-        super().__init__(threshold, steps, site, rank)
+        super().__init__(threshold, steps, place)
 
-    def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return s ~ Bernoulli(p) and v - theta s."""
+    def fire(self, potential: Any, step: int, noise: Noise) -> tuple[Tensor, Any]:
+        """Return s ~ Bernoulli(p) and v - theta s; where signed, from step 0 on v is the pair of |v| and its sign."""
+        sign = None
+        if self.signed:
+            potential, sign = potential if step else (potential.abs(), potential.sign())
         p = firing_probability(potential, self.threshold, self.steps - step)
         spikes = (noise.uniform(self.site, p.shape, step, p.dtype) < p).to(p.dtype)
-        return spikes, potential - self.threshold * spikes
+        left = potential - self.threshold * spikes
+        return (spikes, left) if sign is None else (spikes * sign, (left, sign))
 
     def count(self, total: Tensor, noise: Noise) -> Tensor:
         """Return N drawn from its distribution given ``total``, with one random number a neuron."""
         uniform = noise.uniform(self.site, total.shape, COUNT, total.dtype)
+        if self.signed:
+            return stochastic_count(total.abs() / self.threshold, uniform, self.steps) * total.sign()
         return stochastic_count(total / self.threshold, uniform, self.steps)

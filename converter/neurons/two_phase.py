@@ -3,6 +3,8 @@
     v = theta / 2 + sum_t I[t];  then for T steps: s[t] = 1[v >= theta], v <- v - theta s[t]
     N = clip(floor(sum_t I[t] / theta + 1/2), 0, T)
 
+Where the site is signed, s[t] = 1[v >= theta] - 1[v < 0], and N is cut at -T instead of 0.
+
 Source: the accumulate-first neuron of Hao et al. 2025 (arXiv 2412.13610, "ParaInf"), whose count is that of the
 quantiser of Bu et al. 2022 (arXiv 2303.04347). It differs in the order of its spikes: they come first, not last.
 """
@@ -16,9 +18,9 @@ from .neuron import Neuron, soft_reset
 from .noise import Noise
 
 
-def rounded_count(v: Tensor, steps: int) -> Tensor:
-    """Return N = clip(floor(v + 1/2), 0, T) for the accumulated input ``v`` in units of theta."""
-    return (v + 0.5).floor().clamp(0, steps)
+def rounded_count(v: Tensor, steps: int, signed: bool = False) -> Tensor:
+    """Return N = clip(floor(v + 1/2), 0, T), or from -T on, for the accumulated input ``v`` in units of theta."""
+    return (v + 0.5).floor().clamp(-steps if signed else 0, steps)
 
 
 class TwoPhase(Neuron):
@@ -32,9 +34,12 @@ class TwoPhase(Neuron):
         return torch.zeros_like(current) + self.threshold / 2
 
     def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return s = 1[v >= theta] and v - theta s."""
-        return soft_reset(potential, self.threshold)
+        """Return s = 1[v >= theta], or 1[v >= theta] - 1[v < 0] where signed, and v - theta s."""
+        if not self.signed:
+            return soft_reset(potential, self.threshold)
+        spikes = (potential >= self.threshold).to(potential.dtype) - (potential < 0).to(potential.dtype)
+        return spikes, potential - self.threshold * spikes
 
     def count(self, total: Tensor, noise: Noise) -> Tensor:
-        """Return N = clip(floor(total / theta + 1/2), 0, T)."""
-        return rounded_count(total / self.threshold, self.steps)
+        """Return N = clip(floor(total / theta + 1/2), 0, T), or from -T on where signed."""
+        return rounded_count(total / self.threshold, self.steps, self.signed)

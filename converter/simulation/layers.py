@@ -1,7 +1,7 @@
 """The `layers` executor: each operation runs for all its steps at once, with time folded into the batch.
 
-A wire is either steady in time, [batch, ...], or a train, [steps batch, ...] with time as the slow dimension. What
-comes before the first site is steady and computed once. A streaming network may be cut into chunks of steps, because
+A wire is either steady in time, [batch, ...], or a train, [steps batch, ...] with time as the slow part of the batch
+dimension, wherever that is. What comes before the first site is steady and computed once. A streaming network may be cut into chunks of steps, because
 membrane potentials carry over; a network with two-phase or shuffled sites needs its whole window in one chunk.
 """
 
@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..graph.prepare import is_window
-from ..graph.signals import constants
 from ..neurons import Neuron, Noise, shuffle
 from .network import Network
 from .window import accumulated, apply
@@ -31,7 +29,6 @@ class Layers(fx.Interpreter):
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.network, self.schedule = network, network.schedule
         self.noise, self.activity = noise, activity
-        self.weights = constants(network.module.graph)
         self.trains: set[fx.Node] = set()
         self.steady: dict[fx.Node, Any] = {}  # what stays equal at every step, kept from chunk to chunk
         self.carried: dict[fx.Node, Any] = {}  # membrane potentials and running totals at the end of the last chunk
@@ -51,28 +48,30 @@ class Layers(fx.Interpreter):
                 self.steady[n] = super().run_node(n)
             return self.steady[n]
         if n in self.schedule.windowed:
-            return apply(n, self._over_time(n.all_input_nodes[0]).mean(0))
-        if n.op == "call_module":
-            self.trains.add(n)
-            return self._site(n, self.network.neuron(n))
-        if not any(m in self.trains for m in n.all_input_nodes):
-            return super().run_node(n)
+            return apply(n, self._mean)
         self.trains.add(n)
-        if is_window(n):
+        if n.op == "call_module":
+            return self._site(n, self.network.neuron(n))
+        if n in self.schedule.nonlinear:
             return self._running(n)
-        args, kwargs = fx.node.map_arg((n.args, n.kwargs), self._operand)
-        return n.target(*args, **kwargs)  # type: ignore[operator]
+        return apply(n, self._train)
 
     def _over_time(self, node: fx.Node) -> Tensor:
+        """Return what ``node`` carries, [steps, ...]."""
         value: Tensor = self.env[node]
         if node in self.trains:
-            return value.reshape(self.steps, -1, *value.shape[1:])
+            batch = node.meta["batch"]
+            return value.unflatten(batch, (self.steps, -1)).movedim(batch, 0)
         return value.expand(self.steps, *value.shape)
 
-    def _operand(self, node: fx.Node) -> Any:
-        if node in self.trains or node in self.weights:
+    def _mean(self, node: fx.Node) -> Any:
+        return self._over_time(node).mean(0) if node in self.trains else self.env[node]
+
+    def _train(self, node: fx.Node) -> Any:
+        """Return what ``node`` carries with time folded into the batch."""
+        if node in self.trains or node in self.schedule.weights:
             return self.env[node]
-        return self._over_time(node).flatten(0, 1)
+        return _folded(self._over_time(node), node)
 
     def _site(self, node: fx.Node, neuron: Neuron) -> Tensor:
         source = node.all_input_nodes[0]
@@ -98,14 +97,21 @@ class Layers(fx.Interpreter):
         return train.mul_(neuron.threshold).flatten(0, 1)
 
     def _running(self, node: fx.Node) -> Tensor:
-        """Carry a window operation through the steps of a streaming network."""
-        inputs = self._over_time(node.all_input_nodes[0])
-        total, before = self.carried.get(node, (torch.zeros_like(inputs[0]), None))
+        """Carry a nonlinear operation through the steps of a streaming network."""
+        signals = [n for n in node.all_input_nodes if n not in self.schedule.weights]
+        trains = {n: self._over_time(n) for n in signals}
+        totals, before = self.carried.get(node, ({n: torch.zeros_like(x[0]) for n, x in trains.items()}, None))
         changes = []
-        for t, x in enumerate(inputs):
-            total = total + x
-            now = accumulated(node, total, self.first + t + 1)
+        for t in range(self.steps):
+            totals = {n: totals[n] + trains[n][t] for n in signals}
+            now = accumulated(node, self.first + t + 1, (self.env | totals).__getitem__, self.schedule.weights)
             changes.append(now if before is None else now - before)
             before = now
-        self.carried[node] = (total, before)
-        return torch.cat(changes)
+        self.carried[node] = (totals, before)
+        return _folded(torch.stack(changes), node)
+
+
+def _folded(train: Tensor, node: fx.Node) -> Tensor:
+    """Return ``train`` [steps, ...] of ``node`` with time folded into the batch."""
+    batch = node.meta["batch"]
+    return train.movedim(0, batch).flatten(batch, batch + 1)

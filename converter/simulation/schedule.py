@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import fx
 
-from ..graph.prepare import constant_in_time, is_window
+from ..graph.operations import Kind
+from ..graph.signals import constant_in_time, constants, kind_of
 from ..graph.sites import site_of
 
 
@@ -42,9 +43,25 @@ class Schedule:
         return constant_in_time(self.graph)
 
     @cached_property
+    def weights(self) -> set[fx.Node]:
+        """The nodes that depend on no input."""
+        return constants(self.graph)
+
+    @cached_property
+    def nonlinear(self) -> set[fx.Node]:
+        """The operations on spikes that may not be applied step by step."""
+        kinds = {n: kind_of(n, self.weights) for n in self.graph.nodes}
+        return {n for n, kind in kinds.items() if kind not in (None, Kind.LINEAR) and n not in self.constant}
+
+    @cached_property
     def windowed(self) -> set[fx.Node]:
-        """The operations that are applied once per window, to the mean of their input."""
-        return {n for n in self.graph.nodes if is_window(n) and n not in self.constant and not self.streaming}
+        """The operations that are applied once per window: the nonlinear ones, and linear ones on their values."""
+        found: set[fx.Node] = set()
+        for node in self.graph.nodes if not self.streaming else ():
+            inputs = [n for n in node.all_input_nodes if n not in self.constant]
+            if node in self.nonlinear or (node.op == "call_function" and inputs and all(n in found for n in inputs)):
+                found.add(node)
+        return found
 
     @cached_property
     def delayed(self) -> bool:
@@ -56,10 +73,10 @@ class Schedule:
         """The window, from 0, in which each node's train runs; a windowed value is known when the one before closes."""
         level: dict[fx.Node, int] = {}
         for node in self.graph.nodes:
-            inputs = node.all_input_nodes
-            level[node] = max((level[n] for n in inputs), default=0)
             waits = node in self.windowed or (site_of(node) is not None and self.delayed)
-            level[node] += waits and inputs[0] not in self.windowed
+            moving = node in self.windowed
+            inputs = [n for n in node.all_input_nodes if not (moving and n in self.constant)]
+            level[node] = max((level[n] + (waits and n not in self.windowed) for n in inputs), default=0)
         return level
 
     @cached_property
@@ -83,7 +100,7 @@ class Schedule:
         alive: dict[fx.Node, int] = {}
         most = 0
         for node in self.graph.nodes:
-            alive[node] = 0 if node.op == "get_attr" else prod(node.meta.get("shape", (1,))[1:])
+            alive[node] = 0 if node in self.weights else prod(node.meta.get("shape", (1,)))
             most = max(most, sum(alive.values()))
             for source in node.all_input_nodes:
                 if self.last_reader[source] is node:

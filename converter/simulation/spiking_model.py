@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataRefused, UsageError, check_seed, check_steps, choice
+from ..errors import DataRefused, ModelRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
+from ..graph.audit import no_streaming
 from ..graph.sites import site_of
-from ..neurons import NEURONS, SHUFFLES, Neuron, Noise
+from ..neurons import NEURONS, SHUFFLES, Neuron, Noise, Place
 from ..thresholds import Thresholds
 from .counts import Counts
 from .layers import Layers
@@ -42,6 +43,7 @@ class SpikingModel(nn.Module):
 
     Raises:
         UsageError: a name or number out of range.
+        ModelRefused: streaming neurons where a site must fire spikes of both signs.
         CalibrationRefused: the thresholds do not fit.
     """
 
@@ -61,6 +63,9 @@ class SpikingModel(nn.Module):
         choice("shuffle", shuffle, SHUFFLES)
         check_steps(steps)
         check_seed(seed)
+        signed = [site.name for site in graph.sites if site.signed]
+        if signed and NEURONS[neuron].streaming:
+            raise ModelRefused(no_streaming(signed))
         thresholds.check(graph, steps)
         self.graph, self.thresholds = graph, thresholds
         self.seed, self.options = seed, dict(options or {})
@@ -69,8 +74,10 @@ class SpikingModel(nn.Module):
         for node in graph.module.graph.nodes:
             site = site_of(node)
             if site is not None:
-                theta, rank = thresholds.values[site.name], len(site.shape) + 1
-                neurons[str(node.target)] = NEURONS[neuron](theta, steps, len(neurons), rank, **self.options)
+                place = Place(len(neurons), len(site.shape) + 1, site.axis, site.signed)
+                neurons[str(node.target)] = NEURONS[neuron](
+                    thresholds.values[site.name], steps, place, **self.options
+                )
         self.neurons = nn.ModuleDict(neurons)
         self.network = Network(graph.module, neurons, steps, shuffle)
         self._neuron = neuron
@@ -135,13 +142,13 @@ class SpikingModel(nn.Module):
 
     @property
     def levels(self) -> int:
-        """The number of values that a neuron's window can stand for, T + 1."""
-        return self.steps + 1
+        """The number of values that a neuron's window can stand for: T + 1, or 2 T + 1 where some are negative."""
+        return 2 * self.steps + 1 if any(site.signed for site in self.graph.sites) else self.steps + 1
 
     @property
     def spike_type(self) -> str:
-        """What travels on a site's output wire: "binary" spikes."""
-        return "binary"
+        """What travels on the sites' output wires: "binary" spikes, "ternary" ones, or "binary and ternary"."""
+        return " and ".join(sorted({site.spikes for site in self.graph.sites}))
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -223,7 +230,9 @@ class SpikingModel(nn.Module):
             "options": self.options,
             "seed": self.seed,
             "executors": list(self.executors),
-            "sites": [{"name": s.name, "shape": list(s.shape), "cap": s.cap} for s in self.graph.sites],
+            "sites": [
+                {"name": s.name, "shape": list(s.shape), "cap": s.cap, "spikes": s.spikes} for s in self.graph.sites
+            ],
             "input": "analog (direct coding)",
             "output": "accumulator",
             "notes": notes,

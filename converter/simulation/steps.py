@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..graph.prepare import is_window
 from ..neurons import Noise, shuffle
 from .network import Network
 from .window import accumulated, apply
@@ -33,7 +32,7 @@ class Steps:
         self.trains: dict[fx.Node, list[Tensor]] = {}  # delay lines, one entry a step
         self.spikes: dict[fx.Node, list[Tensor]] = {}  # spikes that wait for their new order
         self.potential: dict[fx.Node, Tensor] = {}
-        self.total: dict[fx.Node, Tensor] = {}
+        self.total: dict[tuple[fx.Node, fx.Node], Tensor] = {}  # what a node has heard of each of its inputs
         self.before: dict[fx.Node, Tensor] = {}
 
     def run(self, inputs: tuple[Tensor, ...]) -> Any:
@@ -82,10 +81,9 @@ class Steps:
     def _speak(self, node: fx.Node, t: int) -> Any:
         if node.op == "call_module":
             return self._fire(node, t)
-        if is_window(node):
+        if node in self.schedule.nonlinear:
             return self._change(node, t)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._read(n, t))
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return apply(node, lambda n: self._read(n, t))
 
     def _fire(self, node: fx.Node, t: int) -> Tensor:
         neuron = self.network.neuron(node)
@@ -109,35 +107,50 @@ class Steps:
         self.potential[node] = neuron.integrate(self.potential[node], current)
 
     def _change(self, node: fx.Node, t: int) -> Tensor:
-        """Return the change of a window operation's accumulated result, in a streaming network."""
-        x = self._read(node.all_input_nodes[0], t)
-        self.total[node] = self.total[node] + x if node in self.total else x
-        now = accumulated(node, self.total[node], t + 1)
+        """Return the change of a nonlinear operation's accumulated result, in a streaming network."""
+        for source in node.all_input_nodes:
+            self._add(node, source, t)
+        now = accumulated(node, t + 1, lambda n: self._total(node, n), self.schedule.weights)
         change = now - self.before[node] if node in self.before else now
         self.before[node] = now
         return change
 
     def _listen(self, node: fx.Node, t: int) -> None:
         """Take in one step of the window before the one in which ``node`` answers."""
+        if node.op != "call_module":
+            for source in node.all_input_nodes:
+                if source not in self.schedule.windowed and source not in self.schedule.constant:
+                    self._add(node, source, t)
+            return
         source = node.all_input_nodes[0]
         if source in self.schedule.windowed:
             return
-        x = self._read(source, t)
-        if node.op != "call_module":
-            self.total[node] = self.total[node] + x if node in self.total else x
-            return
-        self._integrate(node, x)
+        self._integrate(node, self._read(source, t))
         neuron = self.network.neuron(node)
         if neuron.streaming:
             self.spikes.setdefault(node, []).append(self._spikes(node, t))
 
+    def _add(self, node: fx.Node, source: fx.Node, t: int) -> None:
+        """Add what ``source`` says at this step to what ``node`` has heard of it."""
+        if source not in self.schedule.weights:
+            x, key = self._read(source, t), (node, source)
+            self.total[key] = self.total[key] + x if key in self.total else x
+
+    def _total(self, node: fx.Node, source: fx.Node) -> Any:
+        """Return what ``node`` has heard of ``source``, or what that says at every step."""
+        return self.total[node, source] if (node, source) in self.total else self.steady[source]
+
+    def _mean(self, node: fx.Node, source: fx.Node) -> Any:
+        if source in self.steady:
+            return self.steady[source]
+        return self.total.pop((node, source)) / self.steps
+
     def _close(self, node: fx.Node) -> None:
         """End the window that ``node`` listened to."""
-        source = node.all_input_nodes[0]
         if node.op != "call_module":
-            mean = self.steady[source] if source in self.steady else self.total.pop(node) / self.steps
-            self.steady[node] = apply(node, mean)
+            self.steady[node] = apply(node, lambda source: self._mean(node, source))
             return
+        source = node.all_input_nodes[0]
         neuron = self.network.neuron(node)
         if source in self.schedule.windowed:
             self._integrate(node, self.steady[source] * self.steps)

@@ -1,0 +1,40 @@
+"""Functions of the operation table that torch has as tensor methods only, or not at all."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return ``x`` repeated along its dimensions of size 1; -1 keeps a size."""
+    return x.expand(shape)
+
+
+def repeat(x: Tensor, times: tuple[int, ...]) -> Tensor:
+    """Return ``x`` repeated ``times`` along each dimension."""
+    return x.repeat(times)
+
+
+def windows(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Return all windows of ``size`` along ``dimension``, every ``step``, in a new last dimension (`Tensor.unfold`)."""
+    return x.unfold(dimension, size, step)
+
+
+def pad_lowest(x: Tensor, pad: tuple[int, ...]) -> Tensor:
+    """Return ``x`` padded with the lowest number, which no maximum sees; ``pad`` is that of `F.pad`.
+
+    Models pad with minus infinity, whose changes over time are no numbers.
+    """
+    return F.pad(x, pad, value=torch.finfo(x.dtype).min)
+
+
+def assign(x: Tensor, index: object, value: Tensor | float) -> Tensor:
+    """Return ``x`` with ``value`` at ``index``: what ``x[index] = value`` makes of it."""
+    result = x.clone()
+    result[index] = value  # type: ignore[index]
+    return result
+
+
+def per_image(constant: Tensor, images: Tensor) -> Tensor:
+    """Return ``constant`` [rows, ...] once for each of ``images`` [batch, ...]: [batch rows, ...]."""
+    return constant.repeat(len(images), *[1] * (constant.ndim - 1))

@@ -1,0 +1,142 @@
+"""Put neurons wherever a value that is no spikes leads to weights.
+
+The activations of the ReLU family are sites from the start. Any other nonlinear function whose value reaches the
+weights of a convolution or linear layer, through linear operations alone, gets a site behind it: the neurons fire the
+rounded value of the function at the mean of what they accumulated in their window,
+
+    N = clip(round(T f(V / T) / theta), -T, T)
+
+with V the accumulated input, and N >= 0 where f cannot be negative. An activation function and its site are one
+population of neurons; the site after an analog operation (layer norm, attention, a gate) encodes its value for the
+weights that follow, as in the multi-threshold conversion of transformers (Huang et al. 2024, arXiv 2502.21193, and
+2025, arXiv 2503.00301; their neurons fire several magnitudes per step, ours one).
+"""
+
+from collections import Counter
+
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from .canonical import describe
+from .operations import LAYOUT, SYNAPSES, Kind, Range
+
+from .signals import constants, kind_of, nodes_in, operation_of
+from .sites import Site, site_of
+
+_LAYOUT = frozenset(LAYOUT.values())
+_WEIGHTS = frozenset({*SYNAPSES.values(), torch.matmul, torch.einsum})
+
+
+def is_synaptic(node: fx.Node, fixed: set[fx.Node]) -> bool:
+    """Return whether ``node`` applies weights to a signal."""
+    return (
+        node.target in _WEIGHTS
+        and kind_of(node, fixed) is Kind.LINEAR
+        and any(n in fixed for n in nodes_in((node.args, node.kwargs)))
+    )
+
+
+def place_sites(module: fx.GraphModule) -> list[str]:
+    """Put a `Site` behind every function that is not linear and feeds weights, in place, and say what was done."""
+    fixed = constants(module.graph)
+    kinds = {node: kind_of(node, fixed) for node in module.graph.nodes}
+    feeding = _feeding_weights(module.graph, fixed, kinds)
+    positive = never_negative(module.graph)
+    names = Counter(child.name for child in module.children() if isinstance(child, Site))
+    encoders = 0
+    for node in list(module.graph.nodes):
+        if kinds[node] in (None, Kind.LINEAR) or node in fixed or node not in feeding:
+            continue
+        if kinds[node] is Kind.ACTIVATION:
+            readers, at = list(node.users), node
+        else:
+            readers, at = _slide([n for n in node.users if n in feeding or is_synaptic(n, fixed)], node, feeding, fixed)
+            encoders += 1
+        if at.meta["batch"] == 0 and len(at.meta["shape"]) > 1:
+            _insert(module, at, readers, Site(_name(node, names), signed=at not in positive))
+    return [f"{encoders} analog values encoded as spikes for the weights that follow"] if encoders else []
+
+
+def _feeding_weights(
+    graph: fx.Graph, fixed: set[fx.Node], kinds: dict[fx.Node, Kind | None]
+) -> set[fx.Node]:
+    """Return the nodes whose value reaches weights through linear operations alone."""
+    found: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        for reader in node.users:
+            if is_synaptic(reader, fixed) or (kinds[reader] is Kind.LINEAR and reader in found):
+                found.add(node)
+    return found
+
+
+def _slide(
+    readers: list[fx.Node], node: fx.Node, feeding: set[fx.Node], fixed: set[fx.Node]
+) -> tuple[list[fx.Node], fx.Node]:
+    """Return what reads the spikes of ``node``, and where they start: behind the operations that only move numbers.
+
+    There the channels that share a threshold are those of the weights that follow.
+    """
+    best = readers, node
+    while len(readers) == 1 and readers[0].target in _LAYOUT and not is_synaptic(readers[0], fixed):
+        node = readers[0]
+        readers = [n for n in node.users if n in feeding or is_synaptic(n, fixed)]
+        if node.meta["batch"] == 0 and len(node.meta["shape"]) > 1:
+            best = readers, node
+    return best
+
+
+def _insert(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], site: Site) -> None:
+    number = sum(isinstance(child, Site) for child in module.children())
+    module.add_module(f"site_{number}", site)
+    with module.graph.inserting_after(node):
+        call = module.graph.call_module(f"site_{number}", (node,))
+    call.meta = {k: v for k, v in node.meta.items() if k != "gaussian"}
+    for reader in readers:
+        reader.replace_input_with(node, call)
+
+
+def _name(node: fx.Node, names: Counter[str]) -> str:
+    path = node.meta.get("path") or ""
+    kind = node.meta.get("type")
+    if kind is None or not kind.__module__.startswith(("torch.nn.modules", "timm.layers.act", "timm.layers.norm")):
+        path = f"{path}.{describe(node)}".strip(".")
+    names[path] += 1
+    return path if names[path] == 1 else f"{path}#{names[path]}"
+
+
+def never_negative(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose value cannot be negative, whatever the weights are."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        site, operation = site_of(node), operation_of(node)
+        if site is not None:
+            known = not site.signed or node.all_input_nodes[0] in found
+        elif operation is None or operation.range is Range.ANY:
+            known = _keeps_sign(node) and node.all_input_nodes[0] in found
+        else:
+            known = operation.range is Range.POSITIVE or (
+                all(n in found for n in node.all_input_nodes) and not _has_negative_factor(node)
+            )
+        if known:
+            found.add(node)
+    return found
+
+
+def _keeps_sign(node: fx.Node) -> bool:
+    """Return whether a padding, interpolation or division, by its arguments, gives nothing negative for what is not."""
+    if node.target is F.pad:
+        value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+        return value is None or value >= 0
+    if node.target is F.interpolate:
+        mode = node.args[3] if len(node.args) > 3 else node.kwargs.get("mode", "nearest")
+        return mode != "bicubic"
+    return node.target is torch.div and isinstance(node.args[1], int | float) and node.args[1] > 0
+
+
+def _has_negative_factor(node: fx.Node) -> bool:
+    if node.target not in (torch.add, torch.mul):
+        return False
+    return any(isinstance(a, int | float) and a < 0 for a in (*node.args, *node.kwargs.values()))
+
+
