@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from .calibration import calibrate, observe, thresholds_from_batch_norm
     from .converter.artifact import load, save
     from .converter.convert import convert
-    from .converter.graph import prepare
+    from .converter.graph import activation, check, prepare
     from .evaluation import evaluate
     from .model_zoo import load_model, open_dataset
 
 __version__ = "0.1.0"
 
 _WHERE = {
+    "activation": "converter.graph",
+    "check": "converter.graph",
     "calibrate": "calibration",
     "convert": "converter.convert",
     "evaluate": "evaluation",
@@ -34,7 +36,9 @@ _WHERE = {
 
 __all__ = [
     "__version__",
+    "activation",
     "calibrate",
+    "check",
     "convert",
     "evaluate",
     "load",

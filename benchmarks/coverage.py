@@ -6,8 +6,8 @@
 
 A model is faithful where its spiking network, at 4,096 levels a window in `counts`, is wrong by at most 1 % of the
 deviation of the logits across 8 images. Weights are random, drawn so that logits follow the image (coverage_models.py);
-a network whose logits hardly do is unmeasured, not passed. A larger error is measured at 1,024 levels too: if four times
-as large, it is the grain of the levels, which the network amplifies; if as large, it is a fault. Above 100 M parameters
+a network whose logits hardly do is unmeasured, not passed. A larger error is measured at 1,024 levels too: four times
+as large, it is the grain of the levels, which the network amplifies; as large, it is a fault. Above 100 M parameters
 the full model is checked without weights, and a shallow twin is measured.
 
 Rows are appended as they come, and a model that has one is not measured again. A model during which the process died is
@@ -47,6 +47,7 @@ from torch import Tensor, nn
 
 from snnconvert import check, convert, observe, prepare
 from snnconvert.converter.errors import CalibrationRefused, SnnconvertError
+from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.graph.audit import Audit, audit
 
 LEVELS = 4096
@@ -112,15 +113,7 @@ def _compare(row: Row, model: nn.Module, x: Tensor) -> None:
         y = outputs(model(x))
     if not bool(y.isfinite().all()):
         raise Unmeasured("the output holds NaN or infinity with random weights")
-    try:
-        graph = prepare(model, x)
-    except SnnconvertError:
-        refusal = check(model, x)
-        _describe(row, refusal)
-        row.reason = _reason(refusal)
-        raise
-    row.prepared = graph.proof.relative
-    _describe(row, audit(graph))
+    graph = _prepare(row, model, x)
     across = float(y.var(0).mean().sqrt())
     row.spread = across / (_rms(y) or 1.0)
     observed = observe(graph, [x])
@@ -145,12 +138,25 @@ def _compare(row: Row, model: nn.Module, x: Tensor) -> None:
         row.reason = f"error {row.fidelity:.1%} of the deviation across images, {coarse:.1%} at {LEVELS // 4} levels"
 
 
+def _prepare(row: Row, model: nn.Module, x: Tensor) -> PreparedGraph:
+    try:
+        graph = prepare(model, x)
+    except SnnconvertError:
+        refusal = check(model, x)  # raises where the model cannot be traced
+        _describe(row, refusal)
+        row.reason = _reason(refusal)
+        raise
+    row.prepared = graph.proof.relative
+    _describe(row, audit(graph))
+    return graph
+
+
 def _describe(row: Row, found: Audit) -> None:
     """Enter what an audit says; that there is one says that the model was traced."""
-    sites = [operation for operation in found.operations if operation.kind == "spiking site"]
+    sites = [operation for operation in found.operations if operation.role == "spiking site"]
     row.traced, row.verdict = 1, found.verdict
     row.sites, row.ternary_sites = len(sites), sum(site.spikes == "ternary" for site in sites)
-    row.analog = sum(operation.kind == "analog" for operation in found.operations)
+    row.analog = sum(operation.role == "analog" for operation in found.operations)
 
 
 def _reason(found: Audit) -> str:

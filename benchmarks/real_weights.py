@@ -149,7 +149,7 @@ def table(cells: list[dict[str, Any]]) -> str:
     ]
     for c in cells:
         snn = f"{c['snn']:.2f}" + ("" if c["std"] is None else f" ± {c['std']:.2f}")
-        difference = f"{c['difference']:+.2f} [{c['ci95'][0]:+.1f}, {c['ci95'][1]:+.1f}]"
+        difference = f"{c['difference']:+.2f} [{c['ci95'][0]:+.2f}, {c['ci95'][1]:+.2f}]"
         shown = f"| {c['neuron']} | {c['T']} | {c['ann']:.2f} | {snn} | {difference} | {c['agreement']:.2f} |"
         made = f"{c['images']} | {c['calibration_images']}, {c['rule']} |"
         lines.append(f"{shown} {c['end_to_end_steps']} | {c['levels']}, {c['spike_type']} | {made}")

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from .errors import ArtefactRefused, ModelRefused, SnnconvertError
 from .graph import PreparedGraph, Proof, Site, audit
 from .graph.canonical import attribute
+from .graph.on_shapes import OnShapes
 from .graph.operations import BY_NAME, OPERATIONS
 from .graph.shapes import record_shapes
 from .graph.sites import site_of
@@ -178,7 +179,7 @@ def _decode_model(tensors: dict[str, Tensor], document: dict[str, Any]) -> Spiki
     module = _decode_graph(tensors, document)
     weights = [tensor for name, tensor in tensors.items() if name.startswith("weights.")]
     dtype = next((t.dtype for t in weights if t.is_floating_point()), torch.float32)
-    record_shapes(module, shapes, dtype)
+    record_shapes(module, shapes, dtype, OnShapes())
     values = {site["name"]: tensors[f"threshold.{child}"] for child, site in document["sites"].items()}
     made = document["thresholds"]
     return SpikingModel(
@@ -224,7 +225,7 @@ def _decode_node(
         raise ArtefactRefused(f"unknown kind of node {op!r} in a .snn file", "convert the model again")
     if (op, encoded["target"]) not in targets:
         raise ArtefactRefused(
-            f"unknown {_KINDS[op]} {encoded['target']!r} in a .snn file", "upgrade snnconvert, or convert again"
+            f"unknown {_KINDS[op]} {encoded['target']!r} in a .snn file", "register it with snnconvert.activation if it is yours, else upgrade snnconvert or convert again"
         )
     if not all(k.isidentifier() for k in kwargs):
         raise ArtefactRefused(f"{name} has arguments without a name in a .snn file", "convert the model again")

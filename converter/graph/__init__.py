@@ -1,8 +1,9 @@
 """Trace a model, name its activation sites, rewrite it to a canonical graph, and prove it equal."""
 
+from .activation import activation
 from .audit import Audit, Entry, Role, audit
 from .check import check
 from .prepare import PreparedGraph, Proof, prepare
 from .sites import Site
 
-__all__ = ["PreparedGraph", "Proof", "Site", "prepare"]
+__all__ = ["Audit", "Entry", "PreparedGraph", "Proof", "Role", "Site", "activation", "audit", "check", "prepare"]

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import ModelRefused
 from . import functions
 from .operations import OPERATIONS
-from .signals import constants, imageless
+from .signals import constants, imageless, structure
 from .sites import site_cap
 from .spellings import (
     ASSERTIONS,
@@ -28,12 +28,10 @@ from .spellings import (
 )
 
 _DROPOUT = "it stays on at inference; write F.dropout(x, training=self.training)"
-_RECURRENT = "recurrent layers carry a state of their own through time, and no rule combines the two; convert the rest"
 _HINTS = {
     **dict.fromkeys(
         ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"), _DROPOUT
     ),
-    **dict.fromkeys(("RNN", "LSTM", "GRU"), _RECURRENT),
 }
 _DEFAULT_HINT = (
     "no rule carries it through time; a function of each number alone becomes an activation with "
@@ -102,7 +100,10 @@ def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
 
 def respell(module: fx.GraphModule) -> None:
     """Rewrite ``module`` in place: each call is one of a function, by the table's spelling, and overwrites nothing."""
+    numbers = structure(module.graph)
     for node in list(module.graph.nodes):
+        if node in numbers:
+            continue
         if node.op in ("call_function", "call_method"):
             _redirect_in_place(node)
             _rename(node)

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import ModelRefused
 from .audit import Audit, Entry, Role, audit, refusal
 from .canonical import describe, unsupported
+from .on_shapes import OnShapes
 from .operations import OPERATIONS, Kind
 from .prepare import rewrite
 from .signals import imageless
@@ -44,7 +45,7 @@ def check(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Audit:
 
 
 def _check(model: nn.Module, inputs: tuple[Tensor, ...]) -> Audit:
-    module = trace(model, inputs)
+    module = trace(model, inputs, OnShapes())
     found = unsupported(module)
     if found:
         still = imageless(module.graph)

@@ -5,10 +5,18 @@ neurons is right, because the activation is non-decreasing. The threshold is the
 """
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 
 from .operations import MAX_POOLS
 from .sites import Site, insert_site, site_of
+
+
+_NON_DECREASING = frozenset(
+    {F.leaky_relu, F.elu, F.celu, F.selu, F.softplus, F.hardsigmoid, F.softsign, F.logsigmoid}
+    | {torch.sigmoid, torch.tanh}
+)
+"""Activation functions that never fall where their parameters are not negative."""
 
 
 def move_max_pools(module: fx.GraphModule) -> list[str]:
@@ -26,11 +34,11 @@ def move_max_pools(module: fx.GraphModule) -> list[str]:
             waiting += _pool_each_branch(pool, source)
             continue
         site = site_of(source)
-        if site is None:
+        if site is None and not _is_non_decreasing(source):
             continue
         moved += 1
         split += len(source.users) > 1
-        waiting.append(_exchange(module, pool, source, site))
+        waiting.append(_exchange_function(pool, source) if site is None else _exchange(module, pool, source, site))
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     notes = [f"{moved} max-pool{'s' * (moved > 1)} moved before the activation"] if moved else []
@@ -62,6 +70,25 @@ def _pool_each_branch(pool: fx.Node, concat: fx.Node) -> list[fx.Node]:
     if not concat.users:
         pool.graph.erase_node(concat)
     return pools
+
+
+def _is_non_decreasing(node: fx.Node) -> bool:
+    parameters = [a for a in (*node.args[1:], *node.kwargs.values()) if isinstance(a, int | float)]
+    return node.target is F.hardtanh or (node.target in _NON_DECREASING and all(a >= 0 for a in parameters))
+
+
+def _exchange_function(pool: fx.Node, source: fx.Node) -> fx.Node:
+    """Rewrite pool(f(z)) as f(pool(z)), and return the pool's new node."""
+    with pool.graph.inserting_before(pool):
+        first, second = pool.graph.node_copy(pool), pool.graph.node_copy(source)
+        first.args = (source.args[0], *pool.args[1:])
+    second.args = (first, *source.args[1:])
+    second.meta["shape"] = pool.meta["shape"]
+    pool.replace_all_uses_with(second)
+    pool.graph.erase_node(pool)
+    if not source.users:
+        source.graph.erase_node(source)
+    return first
 
 
 def _exchange(module: fx.GraphModule, pool: fx.Node, source: fx.Node, site: Site) -> fx.Node:

@@ -13,6 +13,7 @@ from ..errors import DataRefused, ModelRefused
 from .batch_norm import fold_batch_norm
 from .canonical import Unsupported, canonicalise, respell, unsupported
 from .claims import check_claims, check_images
+from .on_shapes import OnShapes
 from .pooling import move_max_pools
 from .shapes import record_shapes
 from .sites import Site, name_sites, site_of
@@ -150,18 +151,19 @@ def rewrite(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModul
         ModelRefused: as for `prepare`, but for what only numbers tell.
     """
     shapes, dtype = tuple(tuple(x.shape[1:]) for x in inputs), inputs[0].dtype
-    module = trace(model, inputs)
+    on_shapes = OnShapes()
+    module = trace(model, inputs, on_shapes)
     refuse(unsupported(module))
     respell(module)
-    specialise(module, shapes, dtype)
+    specialise(module, shapes, dtype, on_shapes)
     canonicalise(module)
     name_sites(module)
-    record_shapes(module, shapes, dtype)
+    record_shapes(module, shapes, dtype, on_shapes)
     notes = [*fold_batch_norm(module), *move_max_pools(module)]
-    record_shapes(module, shapes, dtype)
+    record_shapes(module, shapes, dtype, on_shapes)
     notes += _keep_final_activation(module)
     notes += place_sites(module)
-    record_shapes(module, shapes, dtype)
+    record_shapes(module, shapes, dtype, on_shapes)
     check_images(module)
     _delete_unused(module)
     module.recompile()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from .on_shapes import OnShapes
 from .operations import LAYOUT, SYNAPSES
 from .signals import constants, nodes_in
 from .sites import site_of
@@ -26,13 +27,15 @@ _CHANNELS_SECOND = frozenset({*SYNAPSES.values(), F.group_norm, F.instance_norm}
 _CHANNELS_LAST = frozenset({F.linear, F.layer_norm, F.rms_norm, F.scaled_dot_product_attention, torch.matmul})
 
 
-def record_shapes(module: fx.GraphModule, shapes: tuple[Shape, ...], dtype: torch.dtype) -> None:
+def record_shapes(
+    module: fx.GraphModule, shapes: tuple[Shape, ...], dtype: torch.dtype, on_shapes: OnShapes
+) -> None:
     """Store in each node's ``meta`` what the module's docstring says, and one image's shape in each site.
 
     Args:
         shapes: of one image of each input.
     """
-    two, three = (run_shapes(module, shapes, batch, dtype) for batch in (2, 3))
+    two, three = run_shapes(module, shapes, dtype, on_shapes)
     fixed = constants(module.graph)
     for node in module.graph.nodes:
         if node in fixed or node.op == "output":

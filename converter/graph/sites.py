@@ -114,12 +114,20 @@ def name_sites(module: fx.GraphModule) -> None:
         insert_site(module, node, node.args[0], Site(name, None if cap == math.inf else cap))
 
 
+def add_site(module: fx.GraphModule, site: Site) -> str:
+    """Make ``site`` a child of ``module``, and return the child's name."""
+    number = 0
+    while hasattr(module, f"site_{number}"):
+        number += 1
+    module.add_module(f"site_{number}", site)
+    return f"site_{number}"
+
+
 def insert_site(module: fx.GraphModule, node: fx.Node, z: fx.Node, site: Site) -> fx.Node:
     """Put ``site``, fed by ``z``, in the place of ``node``, and return its node."""
-    number = sum(isinstance(child, Site) for child in module.children())
-    module.add_module(f"site_{number}", site)
+    child = add_site(module, site)
     with module.graph.inserting_before(node):
-        call = module.graph.call_module(f"site_{number}", (z,))
+        call = module.graph.call_module(child, (z,))
     call.meta = dict(node.meta)
     node.replace_all_uses_with(call)
     module.graph.erase_node(node)

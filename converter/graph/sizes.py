@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .on_shapes import OnShapes
+
 
 class Sizes:
     """Shapes at two batch sizes, node by node.
@@ -18,9 +20,11 @@ class Sizes:
     Args:
         root: the model that is traced.
         example: one tensor [batch, ...] for each input.
+        on_shapes: calls functions on shapes.
     """
 
-    def __init__(self, root: nn.Module, example: tuple[Tensor, ...]) -> None:
+    def __init__(self, root: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes) -> None:
+        self.on_shapes = on_shapes
         # Read before tracing, which makes proxies of what is read off a module.
         self.tensors = {
             name: tensor.to("meta")
@@ -63,6 +67,4 @@ class Sizes:
             if isinstance(self.modules[str(node.target)], _BatchNorm):
                 return args[0]
             raise NotImplementedError(node.target)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return self.on_shapes(node.target, args, kwargs)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from ..errors import ModelRefused
 from . import functions
 from .canonical import add_constant
+from .on_shapes import OnShapes, to_meta
 from .signals import constants, imageless
 from .spellings import ASSERTIONS, PAIRS, RESHAPES, UNPACKED
 from .tracing import first_line
@@ -25,8 +26,9 @@ Values = dict[fx.Node, Any]
 class _Recorder(fx.Interpreter):
     """Runs a graph on shapes, keeps the shape of every signal, and computes for real what no image can change."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, on_shapes: OnShapes) -> None:
         super().__init__(module)
+        self.on_shapes = on_shapes
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.imageless = imageless(module.graph)
         self.values: Values = {}
@@ -35,32 +37,37 @@ class _Recorder(fx.Interpreter):
         if n in self.imageless:
             result = self.values[n] = super().run_node(n)
             return result
-        for source in n.all_input_nodes:
-            if source in self.imageless:
-                self.env[source] = tree_map(_to_meta, self.env[source])
-        result = super().run_node(n)
-        for source in n.all_input_nodes:
-            if source in self.imageless and source in self.env:
-                self.env[source] = self.values[source]
+        if n.op in ("call_function", "call_method"):
+            args, kwargs = tree_map(to_meta, self.fetch_args_kwargs_from_env(n))
+            result = self.on_shapes(n.target, args, kwargs)
+        else:
+            result = super().run_node(n)
         self.values[n] = tree_map(lambda v: v.shape if isinstance(v, Tensor) else v, result)
         return result
 
 
-def _to_meta(value: Any) -> Any:
-    return value.to("meta") if isinstance(value, Tensor) else value
-
-
-def run_shapes(module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], batch: int, dtype: torch.dtype) -> Values:
+def run_shapes(
+    module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype, on_shapes: OnShapes
+) -> tuple[Values, Values]:
     """Return the shape of each signal of ``module``, and what the nodes hold that no image can change.
 
     Args:
         shapes: of one image of each input.
-        batch: the number of images.
+
+    Returns:
+        Both for two images, and for three.
 
     Raises:
         ModelRefused: the model fails on images of these shapes.
     """
-    recorder = _Recorder(module)
+    two, three = (_run_shapes(module, shapes, batch, dtype, on_shapes) for batch in (2, 3))
+    return two, three
+
+
+def _run_shapes(
+    module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], batch: int, dtype: torch.dtype, on_shapes: OnShapes
+) -> Values:
+    recorder = _Recorder(module, on_shapes)
     inputs = [torch.empty(batch, *shape, dtype=dtype, device="meta") for shape in shapes]
     try:
         with torch.no_grad():
@@ -76,7 +83,9 @@ def run_shapes(module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], batc
     return recorder.values
 
 
-def specialise(module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype) -> None:
+def specialise(
+    module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype, on_shapes: OnShapes
+) -> None:
     """Rewrite ``module`` in place so that no node reads a shape, and each node is one tensor.
 
     Args:
@@ -85,7 +94,7 @@ def specialise(module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], dtyp
     Raises:
         ModelRefused: the model fails on such images, or uses the batch size for anything but a reshape or expansion.
     """
-    two, three = (run_shapes(module, shapes, batch, dtype) for batch in (2, 3))
+    two, three = run_shapes(module, shapes, dtype, on_shapes)
     still = imageless(module.graph)
     for node in list(module.graph.nodes):
         if node in still or node.op in ("placeholder", "output"):

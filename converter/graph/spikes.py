@@ -1,7 +1,7 @@
 """Put neurons wherever a value that is no spikes leads to weights.
 
 The activations of the ReLU family are sites from the start. Any other nonlinear function whose value reaches the
-weights of a convolution or linear layer, through linear operations alone, gets a site behind it: the neurons fire the
+weights of a convolution or linear layer, through linear operations and max-pooling alone, gets a site behind it: the neurons fire the
 rounded value of the function at the mean of what they accumulated in their window,
 
     N = clip(round(T f(V / T) / theta), -T, T)
@@ -22,7 +22,7 @@ from .canonical import describe
 from .operations import LAYOUT, SYNAPSES, Kind, Range
 
 from .signals import constants, kind_of, nodes_in, operation_of
-from .sites import Site, site_of
+from .sites import Site, add_site, site_of
 
 _LAYOUT = frozenset(LAYOUT.values())
 _WEIGHTS = frozenset({*SYNAPSES.values(), torch.matmul, torch.einsum})
@@ -53,7 +53,11 @@ def place_sites(module: fx.GraphModule) -> list[str]:
         else:
             readers, at = _slide([n for n in node.users if n in feeding or is_synaptic(n, fixed)], node, feeding, fixed)
             encoders += 1
-        if at.meta["batch"] == 0 and len(at.meta["shape"]) > 1:
+        if at.meta["batch"] != 0 or len(at.meta["shape"]) < 2:
+            continue
+        if kinds[node] is Kind.WINDOW and at not in positive:
+            _insert_pair(module, at, readers, _name(node, names))
+        else:
             _insert(module, at, readers, Site(_name(node, names), signed=at not in positive))
     return [f"{encoders} analog values encoded as spikes for the weights that follow"] if encoders else []
 
@@ -61,11 +65,12 @@ def place_sites(module: fx.GraphModule) -> list[str]:
 def _feeding_weights(
     graph: fx.Graph, fixed: set[fx.Node], kinds: dict[fx.Node, Kind | None]
 ) -> set[fx.Node]:
-    """Return the nodes whose value reaches weights through linear operations alone."""
+    """Return the nodes whose value reaches weights through linear operations and max-pooling alone."""
     found: set[fx.Node] = set()
     for node in reversed(graph.nodes):
         for reader in node.users:
-            if is_synaptic(reader, fixed) or (kinds[reader] is Kind.LINEAR and reader in found):
+            passes = kinds[reader] in (Kind.LINEAR, Kind.WINDOW) and reader in found
+            if is_synaptic(reader, fixed) or passes:
                 found.add(node)
     return found
 
@@ -86,11 +91,24 @@ def _slide(
     return best
 
 
-def _insert(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], site: Site) -> None:
-    number = sum(isinstance(child, Site) for child in module.children())
-    module.add_module(f"site_{number}", site)
+def _insert_pair(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], name: str) -> None:
+    """Encode a value of both signs as two binary populations, v = max(v, 0) - max(-v, 0): a pure ReLU network stays one."""
     with module.graph.inserting_after(node):
-        call = module.graph.call_module(f"site_{number}", (node,))
+        negative = module.graph.call_function(torch.neg, (node,))
+    with module.graph.inserting_after(negative):
+        difference = module.graph.call_function(torch.sub, (node, negative))
+    for new in (negative, difference):
+        new.meta = {k: v for k, v in node.meta.items() if k != "gaussian"}
+    for reader in readers:
+        reader.replace_input_with(node, difference)
+    _insert(module, node, [difference], Site(f"{name}.positive"))
+    _insert(module, negative, [difference], Site(f"{name}.negative"))
+
+
+def _insert(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], site: Site) -> None:
+    child = add_site(module, site)
+    with module.graph.inserting_after(node):
+        call = module.graph.call_module(child, (node,))
     call.meta = {k: v for k, v in node.meta.items() if k != "gaussian"}
     for reader in readers:
         reader.replace_input_with(node, call)

@@ -1,5 +1,6 @@
 """Trace a model into a graph of function calls, each with the module and the source line that made it."""
 
+import copy
 import inspect
 import math
 import operator
@@ -18,10 +19,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import ModelRefused
 from . import functions
 from .decompositions import DECOMPOSITIONS, attend, normalise_instance
+from .on_shapes import OnShapes
 from .sizes import Sizes
 
-LEAVES = (_BatchNorm, nn.RNNBase)
-"""Modules whose own code cannot be traced: it looks at the values or the rank of its input."""
+LEAVES = (_BatchNorm,)
+"""Modules whose own code cannot be traced: it looks at the rank of its input."""
 
 _NOT_MODEL_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
 
@@ -120,6 +122,7 @@ class CallSiteTracer(fx.Tracer):
 
     def __init__(self, inputs: list[str], sizes: Sizes) -> None:
         super().__init__()
+        self.parameters = {id(parameter): name for name, parameter in sizes.root.named_parameters()}
         self.inputs = inputs
         self.sizes = sizes
 
@@ -157,6 +160,15 @@ class CallSiteTracer(fx.Tracer):
         elif isinstance(m, nn.modules.instancenorm._InstanceNorm):
             forward = partial(normalise_instance, m)
         return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return what stands for a module's attribute; torch searches all parameters each time."""
+        name = self.parameters.get(id(attr_val))
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def path_of_module(self, mod: nn.Module) -> str:
         """Return the path of ``mod``; one that is made in a forward pass, ``nn.ReLU()(x)``, goes by its class."""
@@ -199,7 +211,7 @@ def _put_first_argument_first(node: fx.Node) -> None:
         node.kwargs = {k: v for k, v in node.kwargs.items() if k != name}
 
 
-def trace(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
+def trace(model: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes) -> fx.GraphModule:
     """Return the graph of ``model``'s forward pass on inputs like ``example``, one tensor [batch, ...] an argument.
 
     Arguments beyond those keep their defaults. Sizes other than that of the batch count as known numbers.
@@ -208,7 +220,9 @@ def trace(model: nn.Module, example: tuple[Tensor, ...]) -> fx.GraphModule:
         ModelRefused: the forward pass takes fewer or more arguments, or cannot be traced (its control flow depends on
             the data); the message names the line.
     """
-    tracer = CallSiteTracer(_argument_names(model, len(example)), Sizes(model, example))
+    _refuse_recurrence(model)
+    model = _with_same_tensors(model)
+    tracer = CallSiteTracer(_argument_names(model, len(example)), Sizes(model, example, on_shapes))
     try:
         graph = tracer.trace(model)
     except Exception as error:
@@ -227,6 +241,22 @@ def _argument_names(model: nn.Module, inputs: int) -> list[str]:
             "give the example as a tuple with one tensor for each argument",
         )
     return [p.name for p in positional][:inputs] + [f"input_{i}" for i in range(len(positional), inputs)]
+
+
+def _with_same_tensors(model: nn.Module) -> nn.Module:
+    """Return a copy of ``model`` for its code to write to: some models keep what they computed, here of proxies."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def _refuse_recurrence(model: nn.Module) -> None:
+    recurrent = [f"  {name}: {type(m).__name__}" for name, m in model.named_modules() if isinstance(m, nn.RNNBase)]
+    if recurrent:
+        raise ModelRefused(
+            "recurrent layers carry a state of their own through time, which cannot be combined with spikes:\n"
+            + "\n".join(recurrent),
+            "convert the part of the model before or after them",
+        )
 
 
 _TRACE_HINT = "rewrite that line so that it does not depend on the values in a tensor, or convert a submodule"
