@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from snnconvert import check, convert, observe, prepare
 from snnconvert.converter.errors import CalibrationRefused, SnnconvertError
 from snnconvert.converter.graph import PreparedGraph
-from snnconvert.converter.graph.audit import Audit, audit
+from snnconvert.converter.graph.audit import Audit
 
 LEVELS = 4096
 IMAGES, NORM_IMAGES = 8, 16
@@ -147,7 +147,7 @@ def _prepare(row: Row, model: nn.Module, x: Tensor) -> PreparedGraph:
         row.reason = _reason(refusal)
         raise
     row.prepared = graph.proof.relative
-    _describe(row, audit(graph))
+    _describe(row, graph.audit)
     return graph
 
 

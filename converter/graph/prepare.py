@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import DataRefused, ModelRefused
 from .batch_norm import fold_batch_norm
+from .audit import Audit, audit
 from .canonical import Unsupported, canonicalise, respell, unsupported
 from .claims import check_claims, check_images
 from .on_shapes import OnShapes
@@ -23,6 +24,9 @@ from .tracing import first_line, trace
 
 TOLERANCE = 1e-4
 """The largest difference between a model and its prepared graph, in units of the spread of the model's output."""
+
+DOUBLE_TOLERANCE = 1e-9
+"""The same in double precision, for models that amplify the rounding of single precision beyond ``TOLERANCE``."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class PreparedGraph:
             before = max((depth[n] for n in node.all_input_nodes), default=0)
             depth[node] = before + (site_of(node) is not None)
         return max(depth.values(), default=0)
+
+    @property
+    def audit(self) -> Audit:
+        """What each operation becomes on the way to spikes."""
+        return audit(self.module)
 
     @property
     def weight(self) -> Tensor:
@@ -133,7 +142,13 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
     like = next((p for p in original.parameters() if p.is_floating_point()), torch.empty(0))
     inputs = with_noise(tuple(x.to(like) for x in inputs))
     module, notes = rewrite(original, inputs)
-    proof = prove(original, module, inputs)
+    try:
+        proof = prove(original, module, inputs)
+    except ModelRefused:
+        if not _is_rounding(original, inputs):
+            raise
+        proof = prove(original, module, inputs, math.inf)
+        notes.append(f"the model amplifies rounding in float32 to {proof.relative:.2g} of its output's spread")
     check_claims(module, inputs)
     return PreparedGraph(module, proof, tuple(tuple(x.shape[1:]) for x in inputs), tuple(notes))
 
@@ -199,6 +214,18 @@ def _copy(model: nn.Module) -> nn.Module:
         ) from error
 
 
+def _is_rounding(original: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether a difference between model and prepared graph vanishes in double precision."""
+    if inputs[0].dtype is torch.float64:
+        return False
+    double, inputs = copy.deepcopy(original).double(), tuple(x.double() for x in inputs)
+    try:
+        prove(double, rewrite(double, inputs)[0], inputs, DOUBLE_TOLERANCE)
+    except (ModelRefused, RuntimeError):  # the model may insist on float32
+        return False
+    return True
+
+
 def _delete_unused(module: fx.GraphModule) -> None:
     """Delete what no node reads, such as the weights from before a batch norm was folded in."""
     module.delete_all_unused_submodules()
@@ -228,11 +255,13 @@ def _keep_final_activation(module: fx.GraphModule) -> list[str]:
     return notes
 
 
-def prove(original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Proof:
+def prove(
+    original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...], tolerance: float = TOLERANCE
+) -> Proof:
     """Compare ``module`` with ``original`` on ``inputs``, [images, ...] each.
 
     Raises:
-        ModelRefused: an output is not a finite tensor, or differs by more than ``TOLERANCE`` of its spread.
+        ModelRefused: an output is not a finite tensor, or differs by more than ``tolerance`` of its spread.
     """
     with torch.no_grad():
         expected = tree_leaves(original(*(x.clone() for x in inputs)))
@@ -246,7 +275,7 @@ def prove(original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...
     for e, f in zip(expected, found, strict=True):
         difference = float((e - f).abs().max()) if e.shape == f.shape else math.inf
         spread = float(e.max() - e.min()) or float(e.abs().max()) or 1.0
-        if not difference <= TOLERANCE * spread:  # also where the prepared graph gives NaN
+        if not difference <= tolerance * spread:  # also where the prepared graph gives NaN
             raise ModelRefused(
                 f"the prepared graph differs from the model by {difference:.3g}, {difference / spread:.3g} of the"
                 " output's spread",
