@@ -253,7 +253,7 @@ def inputs_of(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             f"the example needs the same number of images, at least one, in each input; got shapes {shapes}",
             "put the batch in the first dimension",
         )
-    if not all(x.is_floating_point() and bool(x.isfinite().all()) for x in inputs):
+    if not all(x.is_floating_point() and (x.is_meta or bool(x.isfinite().all())) for x in inputs):
         raise ModelRefused(
             f"the example must hold finite floating point numbers, got {', '.join(str(x.dtype) for x in inputs)}"
             + (" with NaN or infinity" if all(x.is_floating_point() for x in inputs) else ""),
