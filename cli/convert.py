@@ -25,6 +25,7 @@ Named = Annotated[
     str | None,
     _spiking("--recipe", metavar="NAME", help="optimal: if, rule max, start 0, shift theta/(2T) (Deng and Gu, 2021)."),
 ]
+Strict = Annotated[bool, _spiking("--strict", help="Refuse a network with an operation that is not spiking.")]
 OutputFile = Annotated[Path | None, _spiking("-o", "--output", help="The .snn to write.", show_default="beside MODEL")]
 CalibrationFile = Annotated[
     Path | None,
@@ -39,6 +40,7 @@ def convert(
     recipe: Named = None,
     initial_potential: InitialPotential = None,
     shuffle: Shuffle = "none",
+    strict: Strict = False,
     output: OutputFile = None,
     calibration: CalibrationFile = None,
     data: options.Data = None,
@@ -87,7 +89,7 @@ def convert(
     from snnconvert.calibration import Calibration
     from snnconvert.converter.artifact import load
 
-    from . import conversion, session
+    from . import conversion, inspection, session
 
     conversion.check(settled)
     where = session.compute_device(device)
@@ -108,6 +110,9 @@ def convert(
         seed=seed,
     )
     graph = session.prepare_model(out, loaded, where)
+    conversion.check_neuron(graph, settled)
+    if strict:
+        inspection.require_spiking(graph.audit)
     if data is not None:
         observed = session.calibrate_model(
             out,

@@ -17,6 +17,7 @@ import typer
 from snnconvert.converter.errors import Refused, SnnconvertError, UsageError
 
 from .calibrate import calibrate
+from .check import check
 from .convert import convert
 from .demo import demo
 from .evaluate import evaluate
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS: dict[str, Callable[..., None]] = {
+    "check": check,
     "convert": convert,
     "eval": evaluate,
     "calibrate": calibrate,

@@ -14,7 +14,7 @@ import torch
 from snnconvert.calibration import Calibration, observe
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.model_zoo import LoadedModel, Preprocessing, load_model, open_dataset
+from snnconvert.model_zoo import LoadedModel, Preprocessing, load_model, load_skeleton, open_dataset
 
 from .options import CALIBRATION_IMAGES
 from .output import Output
@@ -65,6 +65,17 @@ def open_model(
     return loaded
 
 
+def open_skeleton(
+    out: Output, reference: str, *, arch: str | None = None, trust: bool = False, size: str | None = None
+) -> LoadedModel:
+    """Load a model as far as its structure goes, and say what was chosen and why."""
+    loaded = load_skeleton(reference, arch=arch, trust=trust)
+    loaded = replace(loaded, preprocessing=corrected(loaded.preprocessing, size=size, resize=None, mean=None, std=None))
+    for note in loaded.notes:
+        out.talk("model", note)
+    return loaded
+
+
 def prepare_model(out: Output, loaded: LoadedModel, device: torch.device) -> PreparedGraph:
     """Prepare a model on ``device``, and say what was rewritten and how far the graph is from the model."""
     example = torch.randn(PROOF_IMAGES, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
@@ -78,6 +89,7 @@ def prepare_model(out: Output, loaded: LoadedModel, device: torch.device) -> Pre
         f"equal to the model within {proof.absolute:.2g}, {proof.relative:.2g} of the output's spread,"
         f" on {proof.images} images",
     )
+    out.talk("audit", graph.audit.verdict)
     return graph
 
 

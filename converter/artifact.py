@@ -225,7 +225,8 @@ def _decode_node(
         raise ArtefactRefused(f"unknown kind of node {op!r} in a .snn file", "convert the model again")
     if (op, encoded["target"]) not in targets:
         raise ArtefactRefused(
-            f"unknown {_KINDS[op]} {encoded['target']!r} in a .snn file", "register it with snnconvert.activation if it is yours, else upgrade snnconvert or convert again"
+            f"unknown {_KINDS[op]} {encoded['target']!r} in a .snn file",
+            "register it with snnconvert.activation if it is yours, else upgrade snnconvert or convert again",
         )
     if not all(k.isidentifier() for k in kwargs):
         raise ArtefactRefused(f"{name} has arguments without a name in a .snn file", "convert the model again")

@@ -3,7 +3,7 @@
 from .architectures import KnownArchitecture, known_architectures
 from .datasets import open_dataset
 from .image_data import ImageData
-from .models import LoadedModel, load_model
+from .models import LoadedModel, load_model, load_skeleton
 from .named_data import DATASETS
 from .preprocessing import Preprocessing
 
@@ -15,5 +15,6 @@ __all__ = [
     "Preprocessing",
     "known_architectures",
     "load_model",
+    "load_skeleton",
     "open_dataset",
 ]

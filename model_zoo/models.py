@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from snnconvert.converter.errors import ModelRefused, UsageError
@@ -79,6 +80,23 @@ def load_model(
         model = _call_factory(reference)
         return _without_metadata(model, reference, "as the factory made them", ())
     return _from_name(reference, pretrained)
+
+
+def load_skeleton(reference: str, *, arch: str | None = None, trust: bool = False) -> LoadedModel:
+    """Return the network that ``reference`` names; a named architecture has no weights (torch's meta device).
+
+    Raises:
+        UsageError, ModelRefused: as for `load_model`.
+    """
+    if arch is not None or _is_file(reference) or _is_factory(reference):
+        return load_model(reference, arch=arch, trust=trust)
+    architecture = find_architecture(reference)
+    try:
+        with torch.device("meta"):
+            model = architecture.build(architecture.classes)
+    except (NotImplementedError, RuntimeError):  # the constructor computes with tensors
+        model = architecture.build(architecture.classes)
+    return LoadedModel(model.eval(), architecture.name, "no weights", architecture.classes, architecture.preprocessing)
 
 
 def _is_file(reference: str) -> bool:

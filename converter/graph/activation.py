@@ -38,7 +38,7 @@ def activation(name: str, *, positive: bool = False) -> Callable[[Elementwise], 
         @wraps(function)
         def call(x: Tensor, *args: object, **kwargs: object) -> Tensor:
             if isinstance(x, fx.Proxy):
-                proxy: Tensor = x.tracer.create_proxy("call_function", call, (x, *args), kwargs)  # type: ignore[assignment]
+                proxy: Tensor = x.tracer.create_proxy("call_function", call, (x, *args), kwargs)
                 return proxy
             return function(x, *args, **kwargs)
 

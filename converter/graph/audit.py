@@ -28,8 +28,8 @@ class Role(StrEnum):
 
 
 _ADVICE = {
-    Role.WINDOW: "applied once to the mean of a window, where it is exact; an identity on spikes it is not",
-    Role.ANALOG: "computed outside of spikes, once per window; use a network without it where --strict must pass",
+    Role.WINDOW: "exact: applied once to the mean of a window, never to single spikes",
+    Role.ANALOG: "computed outside of spikes, once per window, by the host of the chip; --strict refuses it",
 }
 
 

@@ -128,9 +128,7 @@ def canonicalise(module: fx.GraphModule) -> None:
 def _redirect_in_place(node: fx.Node) -> None:
     """Make whatever reads the tensor that ``node`` overwrites read ``node`` instead."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = (
-        _take_inplace(node) or node.target in IN_PLACE or (name.endswith("_") and not name.startswith("_"))
-    )
+    in_place = _take_inplace(node) or node.target in IN_PLACE or (name.endswith("_") and not name.startswith("_"))
     if in_place and node.args and isinstance(node.args[0], fx.Node):
         order = {n: i for i, n in enumerate(node.graph.nodes)}
         node.args[0].replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
@@ -169,6 +167,8 @@ def _rename(node: fx.Node) -> None:
 
 def _is_size(argument: Any) -> bool:
     return isinstance(argument, int | fx.Node)
+
+
 def add_constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
     """Store ``value`` as a buffer of ``module`` and return a node that reads it, placed before the insertion point."""
     free, number = name, 0
@@ -240,4 +240,3 @@ def arguments_of(node: fx.Node, function: Any) -> dict[str, Any]:
     bound = inspect.signature(function).bind(*node.args, **node.kwargs)
     bound.apply_defaults()
     return dict(bound.arguments)
-

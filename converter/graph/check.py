@@ -13,8 +13,8 @@ from .operations import OPERATIONS, Kind
 from .prepare import rewrite
 from .signals import imageless
 from .sites import site_cap
-from .spellings import SYNONYMS
 from .specialise import inputs_of
+from .spellings import SYNONYMS
 from .tracing import first_line, trace
 
 

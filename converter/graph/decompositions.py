@@ -81,7 +81,8 @@ def attend(
     for x, weight, bias in zip((query, key, value), weights, biases, strict=True):
         x = x if attention.batch_first else x.transpose(0, 1)
         heads.append(F.linear(x, weight, bias).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2))
-    mixed = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask, is_causal=is_causal)
+    q, k, v = heads
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal)
     result = attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return (result if attention.batch_first else result.transpose(0, 1)), None
 

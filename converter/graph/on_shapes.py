@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 
 class OnShapes:
@@ -14,16 +16,22 @@ class OnShapes:
 
     def __call__(self, function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what ``function``, or the method of that name of the first argument, returns."""
-        call = (lambda x, *rest, **named: getattr(x, function)(*rest, **named)) if isinstance(function, str) else function
+        args, kwargs = tree_map(_on_meta_device, (args, kwargs))  # x.to(y.device), which has data
         key = (function, _key(args), _key(kwargs))
         try:
             if key not in self.results:
-                self.results[key] = call(*args, **kwargs)
+                self.results[key] = _call(function, args, kwargs)
         except TypeError as error:
             if "unhashable" not in str(error):
                 raise
-            return call(*args, **kwargs)
+            return _call(function, args, kwargs)
         return self.results[key]
+
+
+def _call(function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if isinstance(function, str):
+        return getattr(args[0], function)(*args[1:], **kwargs)
+    return function(*args, **kwargs)
 
 
 def _key(value: Any) -> Any:
@@ -37,6 +45,10 @@ def _key(value: Any) -> Any:
         case slice():
             return ("slice", value.start, value.stop, value.step)
     return (type(value).__name__, value)
+
+
+def _on_meta_device(value: Any) -> Any:
+    return torch.device("meta") if isinstance(value, torch.device) else value
 
 
 def to_meta(value: Any) -> Any:

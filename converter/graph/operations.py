@@ -214,7 +214,11 @@ def _lines(functions: dict[str, Function], kind: Kind, **properties: Any) -> lis
 _TABLE = [
     *_lines(SYNAPSES, Kind.LINEAR, signals=Signals.FIRST),
     *_lines(LAYOUT | _AVERAGES, Kind.LINEAR, signals=Signals.FIRST, range=Range.KEPT),
-    *_lines({"neg": torch.neg, "div": torch.div, "pad": F.pad, "interpolate": F.interpolate}, Kind.LINEAR, signals=Signals.FIRST),
+    *_lines(
+        {"neg": torch.neg, "div": torch.div, "pad": F.pad, "interpolate": F.interpolate},
+        Kind.LINEAR,
+        signals=Signals.FIRST,
+    ),
     *_lines({"add": torch.add, "cat": torch.cat, "stack": torch.stack}, Kind.LINEAR, range=Range.KEPT),
     *_lines({"sub": torch.sub, "assign": functions.assign, "per_image": functions.per_image}, Kind.LINEAR),
     *_lines({"mul": torch.mul, "matmul": torch.matmul}, Kind.LINEAR, signals=Signals.ONE, range=Range.KEPT),
@@ -223,7 +227,17 @@ _TABLE = [
     *_lines(_ANY_SIGN, Kind.ACTIVATION, signals=Signals.FIRST),
     *_lines(_NEVER_NEGATIVE, Kind.ACTIVATION, signals=Signals.FIRST, range=Range.POSITIVE),
     *_lines(_ANALOG, Kind.ANALOG),
-    *_lines({"softmax": F.softmax, "norm": torch.norm, "vector_norm": torch.linalg.vector_norm, "std": torch.std, "var": torch.var}, Kind.ANALOG, range=Range.POSITIVE),
+    *_lines(
+        {
+            "softmax": F.softmax,
+            "norm": torch.norm,
+            "vector_norm": torch.linalg.vector_norm,
+            "std": torch.std,
+            "var": torch.var,
+        },
+        Kind.ANALOG,
+        range=Range.POSITIVE,
+    ),
 ]
 
 OPERATIONS: dict[Function, Operation] = {operation.function: operation for operation in _TABLE}

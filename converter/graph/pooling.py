@@ -11,7 +11,6 @@ from torch import fx
 from .operations import MAX_POOLS
 from .sites import Site, insert_site, site_of
 
-
 _NON_DECREASING = frozenset(
     {F.leaky_relu, F.elu, F.celu, F.selu, F.softplus, F.hardsigmoid, F.softsign, F.logsigmoid}
     | {torch.sigmoid, torch.tanh}

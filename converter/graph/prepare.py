@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from ..errors import DataRefused, ModelRefused
-from .batch_norm import fold_batch_norm
 from .audit import Audit, audit
+from .batch_norm import fold_batch_norm
 from .canonical import Unsupported, canonicalise, respell, unsupported
 from .claims import check_claims, check_images
 from .on_shapes import OnShapes

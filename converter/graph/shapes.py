@@ -27,9 +27,7 @@ _CHANNELS_SECOND = frozenset({*SYNAPSES.values(), F.group_norm, F.instance_norm}
 _CHANNELS_LAST = frozenset({F.linear, F.layer_norm, F.rms_norm, F.scaled_dot_product_attention, torch.matmul})
 
 
-def record_shapes(
-    module: fx.GraphModule, shapes: tuple[Shape, ...], dtype: torch.dtype, on_shapes: OnShapes
-) -> None:
+def record_shapes(module: fx.GraphModule, shapes: tuple[Shape, ...], dtype: torch.dtype, on_shapes: OnShapes) -> None:
     """Store in each node's ``meta`` what the module's docstring says, and one image's shape in each site.
 
     Args:
@@ -72,10 +70,11 @@ def _channel_axis(node: fx.Node, shape: Shape, fixed: set[fx.Node]) -> int:
         return 1 if sources else customary
     before: int = sources[0].meta["axis"]
     source_shape: Shape = sources[0].meta["shape"]
+    args: tuple[Any, ...] = node.args
     if node.target is torch.permute:
-        return [d % rank for d in node.args[1]].index(before)
+        return [d % rank for d in args[1]].index(before)
     if node.target is torch.transpose:
-        pair = [d % rank for d in node.args[1:3]]
+        pair: list[int] = [d % rank for d in args[1:3]]
         return pair[1 - pair.index(before)] if before in pair else before
     if len(source_shape) == rank and (node.target not in LAYOUT.values() or source_shape[before] == shape[before]):
         return before

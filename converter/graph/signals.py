@@ -71,7 +71,8 @@ def kind_of(node: fx.Node, fixed: set[fx.Node]) -> Kind | None:
         return None
     carrying = [a for a in (*node.args, *node.kwargs.values()) if any(n not in fixed for n in nodes_in(a))]
     allowed = operation.signals is Signals.ALL or (
-        len(carrying) <= 1 and (operation.signals is Signals.ONE or set(nodes_in(node.args[:1])) - fixed or not carrying)
+        len(carrying) <= 1
+        and (operation.signals is Signals.ONE or set(nodes_in(node.args[:1])) - fixed or not carrying)
     )
     return operation.kind if allowed else Kind.ANALOG
 

@@ -67,4 +67,4 @@ class Sizes:
             if isinstance(self.modules[str(node.target)], _BatchNorm):
                 return args[0]
             raise NotImplementedError(node.target)
-        return self.on_shapes(node.target, args, kwargs)  # type: ignore[arg-type]
+        return self.on_shapes(node.target, args, kwargs)

@@ -5,6 +5,7 @@ into the batch. The graph is run for two batch sizes, on shapes alone (torch's m
 both becomes a constant; a reshape keeps every size that is equal in both and infers the one that follows the batch.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -129,32 +130,32 @@ def _batch_free_shape(node: fx.Node, two: torch.Size, three: torch.Size) -> tupl
 
 
 def _expanded(node: fx.Node, two: Values, three: Values) -> tuple[int, ...]:
-    before = getattr(two[node.args[0]], "shape", two[node.args[0]])
-    before = torch.Size([1] * (len(two[node]) - len(before)) + list(before))
-    shape = tuple(-1 if a == b else b for a, b in zip(before, two[node], strict=True))
-    return tuple(
-        -1 if size != -1 and a != b else size for size, a, b in zip(shape, two[node], three[node], strict=True)
-    )
+    source: Any = node.args[0]
+    shape: Any = getattr(two[source], "shape", two[source])
+    before = [1] * (len(two[node]) - len(shape)) + list(shape)
+    return tuple(-1 if a == b or b != c else b for a, b, c in zip(before, two[node], three[node], strict=True))
 
 
 def _unpack(node: fx.Node, shapes: Values, others: Values) -> None:
     """Make each part that ``node`` returns a slice of its own."""
+    args: tuple[Any, ...] = node.args
     removes = "unbind" in str(getattr(node.target, "__name__", node.target))
-    place = node.kwargs.get("dim", node.args[1] if removes and len(node.args) > 1 else None)
-    place = place if place is not None else (node.args[2] if not removes and len(node.args) > 2 else 0)
-    whole, parts = shapes[node.args[0]], shapes[node]
+    position = 1 if removes else 2
+    place: Any = args[position] if len(args) > position else node.kwargs.get("dim", 0)
+    whole, parts = shapes[args[0]], shapes[node]
     dimension = place % len(whole)
-    if others[node.args[0]][dimension] != whole[dimension]:
+    if others[args[0]][dimension] != whole[dimension]:
         raise _uses_batch_size(node)
     starts = [0]
     for part in parts:
         starts.append(starts[-1] + (1 if removes else part[dimension]))
     for user in list(node.users):
-        number = user.args[1] % len(parts)
+        which: Any = user.args[1]
+        number = which % len(parts)
         if removes:
-            _call(user, torch.select, node.args[0], dimension, number)
+            _call(user, torch.select, args[0], dimension, number)
         else:
-            _call(user, torch.narrow, node.args[0], dimension, starts[number], parts[number][dimension])
+            _call(user, torch.narrow, args[0], dimension, starts[number], parts[number][dimension])
     node.graph.erase_node(node)
 
 
@@ -164,7 +165,8 @@ def _unpair(node: fx.Node) -> None:
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
     keepdim = node.args[-1] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
     for user in list(node.users):
-        if user.args[1] % 2:
+        which: Any = user.args[1]
+        if which % 2:
             _call(user, second, node.args[0], dim, keepdim)
         else:
             _call(user, first, *node.args, **node.kwargs)
@@ -184,9 +186,10 @@ class _Constants:
         """Rewrite the arguments of every node that depends on an image."""
         for node in list(self.module.graph.nodes):
             if node not in self.still and node.op != "placeholder":
-                node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._replace(n, node))
+                replace = partial(self._replace, node)
+                node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), replace)
 
-    def _replace(self, node: fx.Node, user: fx.Node) -> Any:
+    def _replace(self, user: fx.Node, node: fx.Node) -> Any:
         if node not in self.still or node in self.fixed:
             return node
         two, three = self.two[node], self.three[node]
@@ -224,6 +227,8 @@ def _uses_batch_size(user: fx.Node) -> ModelRefused:
         f"{user.meta.get('path') or 'the model'} uses the batch size in {user.name} ({user.meta.get('source')})",
         "write the operation so that it does not depend on the number of images",
     )
+
+
 def with_noise(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``example`` with one more image, of noise: a constant or single image alone would hide differences."""
     noisy = []
@@ -233,6 +238,7 @@ def with_noise(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         deviation = x.std(correction=0)
         noisy.append(torch.cat([x, x.mean() + noise * (deviation if deviation > 0 else 1)]))
     return tuple(noisy)
+
 
 def inputs_of(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return ``example`` as a tuple of tensors with at least one image each.

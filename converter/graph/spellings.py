@@ -12,7 +12,9 @@ from .operations import BY_NAME
 
 Function = Callable[..., Any]
 
-_OTHER_SIGNATURE = frozenset({"unfold", "where", "getitem", "normalize", "instance_norm", "einsum", "windows", "gather"})
+_OTHER_SIGNATURE = frozenset(
+    {"unfold", "where", "getitem", "normalize", "instance_norm", "einsum", "windows", "gather", "adaptive_max_pool1d"}
+)
 """Names under which torch or its tensors have something else than the table."""
 
 _EXPLICIT: dict[Function | str, Function] = {

@@ -1,8 +1,8 @@
 """Put neurons wherever a value that is no spikes leads to weights.
 
 The activations of the ReLU family are sites from the start. Any other nonlinear function whose value reaches the
-weights of a convolution or linear layer, through linear operations and max-pooling alone, gets a site behind it: the neurons fire the
-rounded value of the function at the mean of what they accumulated in their window,
+weights of a convolution or linear layer, through linear operations and max-pooling alone, gets a site behind it: the
+neurons fire the rounded value of the function at the mean of what they accumulated in their window,
 
     N = clip(round(T f(V / T) / theta), -T, T)
 
@@ -13,6 +13,7 @@ weights that follow, as in the multi-threshold conversion of transformers (Huang
 """
 
 from collections import Counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,6 @@ from torch import fx
 
 from .canonical import describe
 from .operations import LAYOUT, SYNAPSES, Kind, Range
-
 from .signals import constants, kind_of, nodes_in, operation_of
 from .sites import Site, add_site, site_of
 
@@ -62,9 +62,7 @@ def place_sites(module: fx.GraphModule) -> list[str]:
     return [f"{encoders} analog values encoded as spikes for the weights that follow"] if encoders else []
 
 
-def _feeding_weights(
-    graph: fx.Graph, fixed: set[fx.Node], kinds: dict[fx.Node, Kind | None]
-) -> set[fx.Node]:
+def _feeding_weights(graph: fx.Graph, fixed: set[fx.Node], kinds: dict[fx.Node, Kind | None]) -> set[fx.Node]:
     """Return the nodes whose value reaches weights through linear operations and max-pooling alone."""
     found: set[fx.Node] = set()
     for node in reversed(graph.nodes):
@@ -92,7 +90,7 @@ def _slide(
 
 
 def _insert_pair(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], name: str) -> None:
-    """Encode a value of both signs as two binary populations, v = max(v, 0) - max(-v, 0): a pure ReLU network stays one."""
+    """Encode a value of both signs as two binary populations, v = max(v, 0) - max(-v, 0); a ReLU network stays one."""
     with module.graph.inserting_after(node):
         negative = module.graph.call_function(torch.neg, (node,))
     with module.graph.inserting_after(negative):
@@ -143,18 +141,16 @@ def never_negative(graph: fx.Graph) -> set[fx.Node]:
 
 def _keeps_sign(node: fx.Node) -> bool:
     """Return whether a padding, interpolation or division, by its arguments, gives nothing negative for what is not."""
+    args: tuple[Any, ...] = node.args
     if node.target is F.pad:
-        value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
-        return value is None or value >= 0
+        value: Any = args[3] if len(args) > 3 else node.kwargs.get("value")
+        return value is None or bool(value >= 0)
     if node.target is F.interpolate:
-        mode = node.args[3] if len(node.args) > 3 else node.kwargs.get("mode", "nearest")
-        return mode != "bicubic"
-    return node.target is torch.div and isinstance(node.args[1], int | float) and node.args[1] > 0
+        return bool((args[3] if len(args) > 3 else node.kwargs.get("mode", "nearest")) != "bicubic")
+    return node.target is torch.div and isinstance(args[1], int | float) and args[1] > 0
 
 
 def _has_negative_factor(node: fx.Node) -> bool:
     if node.target not in (torch.add, torch.mul):
         return False
     return any(isinstance(a, int | float) and a < 0 for a in (*node.args, *node.kwargs.values()))
-
-

@@ -21,6 +21,7 @@ from . import functions
 from .decompositions import DECOMPOSITIONS, attend, normalise_instance
 from .on_shapes import OnShapes
 from .sizes import Sizes
+from .spellings import UNPACKED
 
 LEAVES = (_BatchNorm,)
 """Modules whose own code cannot be traced: it looks at the rank of its input."""
@@ -79,14 +80,14 @@ class _Proxy(fx.Proxy):
         found = self.tracer.sizes.value(self.node)  # type: ignore[attr-defined]
         known = self.tracer.sizes.known(self.node)  # type: ignore[attr-defined]
         if known is None and not isinstance(found, tuple | list):
-            return super().__len__()  # type: ignore[no-any-return]
+            return super().__len__()
         return len(found) if known is None else known[0]
 
     def __iter__(self) -> Any:
         found = self.tracer.sizes.value(self.node)  # type: ignore[attr-defined]
         known = self.tracer.sizes.known(self.node)  # type: ignore[attr-defined]
         if isinstance(found, tuple | list) or (known and known[0] is not None):
-            return iter([self[i] for i in range(len(self))])
+            return iter([operator.getitem(self, i) for i in range(len(self))])
         return super().__iter__()
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -149,7 +150,9 @@ class CallSiteTracer(fx.Tracer):
             parts = target
         if parts is not None:
             return parts(*args, **kwargs)
-        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        parts = self.sizes.value(proxy.node) if target in UNPACKED and kind != "placeholder" else None
+        return tuple(proxy[i] for i in range(len(parts))) if isinstance(parts, tuple | list) else proxy
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

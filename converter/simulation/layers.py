@@ -1,8 +1,9 @@
 """The `layers` executor: each operation runs for all its steps at once, with time folded into the batch.
 
 A wire is either steady in time, [batch, ...], or a train, [steps batch, ...] with time as the slow part of the batch
-dimension, wherever that is. What comes before the first site is steady and computed once. A streaming network may be cut into chunks of steps, because
-membrane potentials carry over; a network with two-phase or shuffled sites needs its whole window in one chunk.
+dimension, wherever that is. What comes before the first site is steady and computed once. A streaming network may be
+cut into chunks of steps, because membrane potentials carry over; a network with two-phase or shuffled sites needs its
+whole window in one chunk.
 """
 
 from typing import Any
@@ -61,7 +62,8 @@ class Layers(fx.Interpreter):
         value: Tensor = self.env[node]
         if node in self.trains:
             batch = node.meta["batch"]
-            return value.unflatten(batch, (self.steps, -1)).movedim(batch, 0)
+            train: Tensor = value.unflatten(batch, (self.steps, -1)).movedim(batch, 0)
+            return train
         return value.expand(self.steps, *value.shape)
 
     def _mean(self, node: fx.Node) -> Any:

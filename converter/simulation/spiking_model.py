@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import DataRefused, ModelRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
-from ..graph.audit import no_streaming
+from ..graph.audit import Role, no_streaming
 from ..graph.sites import site_of
 from ..neurons import NEURONS, SHUFFLES, Neuron, Noise, Place
 from ..thresholds import Thresholds
@@ -75,9 +75,7 @@ class SpikingModel(nn.Module):
             site = site_of(node)
             if site is not None:
                 place = Place(len(neurons), len(site.shape) + 1, site.axis, site.signed)
-                neurons[str(node.target)] = NEURONS[neuron](
-                    thresholds.values[site.name], steps, place, **self.options
-                )
+                neurons[str(node.target)] = NEURONS[neuron](thresholds.values[site.name], steps, place, **self.options)
         self.neurons = nn.ModuleDict(neurons)
         self.network = Network(graph.module, neurons, steps, shuffle)
         self._neuron = neuron
@@ -233,6 +231,8 @@ class SpikingModel(nn.Module):
             "sites": [
                 {"name": s.name, "shape": list(s.shape), "cap": s.cap, "spikes": s.spikes} for s in self.graph.sites
             ],
+            "audit": self.graph.audit.verdict,
+            "analog": [f"{entry.path}: {entry.name}" for entry in self.graph.audit.of(Role.ANALOG)],
             "input": "analog (direct coding)",
             "output": "accumulator",
             "notes": notes,

@@ -12,8 +12,7 @@ from snnconvert.converter.errors import ModelRefused
 from snnconvert.converter.graph import Proof, Site, prepare
 from snnconvert.converter.graph import prepare as package_prepare
 from snnconvert.converter.graph.operations import OPERATIONS
-from snnconvert.converter.graph.prepare import PreparedGraph, constant_in_time, is_window, prove
-from snnconvert.converter.graph.sites import site_of
+from snnconvert.converter.graph.prepare import PreparedGraph, prove
 
 
 class Everything(nn.Module):
@@ -224,7 +223,6 @@ def test_a_final_activation_stays_analog(
     assert any(note.endswith("is the network's output and stays analog") for note in graph.notes)
     last = list(graph.module.graph.nodes)[-2]
     assert OPERATIONS[last.target].name == function
-    assert is_window(last)
 
 
 def test_an_activation_that_is_an_output_among_others_spikes(network: Any, images: Tensor, converts: Any) -> None:
@@ -244,15 +242,6 @@ def test_depth_counts_the_longest_path(network: Any, images: Tensor) -> None:
 
     graph = prepare(network(forward), images)
     assert (graph.depth, len(graph.sites)) == (3, 3)
-
-
-def test_what_is_constant_in_time_ends_at_the_first_site(network: Any, images: Tensor) -> None:
-    graph = prepare(network(lambda m, x: m.head(m.relu(m.conv(x * 2)) + m.conv(x))), images).module.graph
-    constant = constant_in_time(graph)
-    sites = {n for n in graph.nodes if site_of(n) is not None}
-    assert {n.name for n in graph.nodes if n.op in ("placeholder", "get_attr")} <= {n.name for n in constant}
-    assert sum(n.target is F.conv2d for n in constant) == 2
-    assert not constant & (sites | {r for s in sites for r in s.users})
 
 
 def test_another_image_size_or_batch_needs_nothing_new(model: nn.Module) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnconvert.converter.neurons import IntegrateAndFire, Noise
+from snnconvert.converter.neurons import IntegrateAndFire, Noise, Place
 
 
 def counts(current: np.ndarray, theta: float, v0: float, shift: float) -> int:
@@ -21,7 +21,8 @@ def counts(current: np.ndarray, theta: float, v0: float, shift: float) -> int:
 
 
 def fired(current: np.ndarray, theta: float, v0: float, shift: float) -> int:
-    neuron = IntegrateAndFire(torch.tensor([theta]).double(), len(current), 0, 2, initial_potential=v0, shift=shift)
+    threshold = torch.tensor([theta]).double()
+    neuron = IntegrateAndFire(threshold, len(current), Place(0, 2), initial_potential=v0, shift=shift)
     currents = torch.tensor(current)[:, None, None]
     noise, potential, total = Noise(0, torch.arange(1)), neuron.start(currents[0]), 0.0
     for step, i in enumerate(currents):

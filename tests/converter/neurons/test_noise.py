@@ -56,3 +56,21 @@ def test_an_image_has_its_numbers_in_every_batch(shape: tuple[int, ...]) -> None
     for i in range(3):
         alone = Noise(0, index[i : i + 1]).uniform(1, (1, *shape[1:]), 0, torch.float32)
         assert torch.equal(alone[0], whole[i])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_several_rows_of_an_image_do_not_depend_on_the_split(rows: int) -> None:
+    index = torch.tensor([9, 0, 4, 4, 2])
+    whole = Noise(5, index).uniform(1, (5 * rows, 7, 3), 2, torch.float64)
+    for size in (1, 2, 3):
+        parts = [Noise(5, part).uniform(1, (len(part) * rows, 7, 3), 2, torch.float64) for part in index.split(size)]
+        assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(whole[2 * rows : 3 * rows], whole[3 * rows : 4 * rows])  # one image twice
+    assert len(whole[: 3 * rows].unique()) == whole[: 3 * rows].numel()  # every neuron of every row has its own
+
+
+def test_rows_are_neurons_of_their_image() -> None:
+    # What an image draws depends on how many neurons it has, not on how they are laid out.
+    noise = Noise(0, torch.arange(4))
+    flat = noise.bits(1, (4, 24), 0)
+    assert torch.equal(noise.bits(1, (8, 3, 4), 0).reshape(4, 24), flat)

@@ -8,21 +8,28 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from snnconvert.converter.errors import UsageError
-from snnconvert.converter.neurons import Noise, TwoPhaseProbabilistic
+from snnconvert.converter.neurons import Noise, Place, TwoPhaseProbabilistic
 from snnconvert.converter.neurons.tpp import mean_count, mean_count_table, stochastic_count
 
 TRIALS = 20_000
 
 
-def stepped_counts(v: float, steps: int, trials: int = TRIALS) -> torch.Tensor:
-    """Return the counts of ``trials`` neurons at potential ``v`` theta, fired step by step."""
-    neuron = TwoPhaseProbabilistic(torch.tensor([2.0]).double(), steps, site=3, rank=2)
-    noise = Noise(7, torch.arange(trials))
-    potential, count = torch.full((trials, 1), 2.0 * v).double(), torch.zeros(trials, 1).double()
+def neuron_of(steps: int, signed: bool = False) -> TwoPhaseProbabilistic:
+    return TwoPhaseProbabilistic(torch.tensor([2.0]).double(), steps, Place(3, 2, signed=signed))
+
+
+def stepped_train(v: float, steps: int, trials: int = TRIALS, signed: bool = False, seed: int = 7) -> torch.Tensor:
+    """Return the trains [steps, trials] of neurons at potential ``v`` theta, fired step by step."""
+    neuron, noise = neuron_of(steps, signed), Noise(seed, torch.arange(trials))
+    potential, train = torch.full((trials, 1), 2.0 * v).double(), []
     for step in range(steps):
         spikes, potential = neuron.fire(potential, step, noise)
-        count += spikes
-    return count[:, 0]
+        train.append(spikes[:, 0])
+    return torch.stack(train)
+
+
+def stepped_counts(v: float, steps: int, trials: int = TRIALS, signed: bool = False, seed: int = 7) -> torch.Tensor:
+    return stepped_train(v, steps, trials, signed, seed).sum(0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 16, 32])
@@ -97,4 +104,45 @@ def test_below_zero_never_and_above_the_threshold_always() -> None:
 
 def test_windows_too_long_for_the_table_are_refused() -> None:
     with pytest.raises(UsageError, match="at most T = 4096, got 4097"):
-        TwoPhaseProbabilistic(torch.ones(1), 4097, 0, 2)
+        TwoPhaseProbabilistic(torch.ones(1), 4097, Place(0, 2))
+
+
+def test_a_signed_train_is_the_unsigned_one_of_the_magnitude() -> None:
+    for v in (0.3, 2.7, 9.0):
+        magnitude = stepped_train(v, 8)
+        for sign in (1, -1):
+            train = stepped_train(sign * v, 8, signed=True)
+            assert torch.equal(train, sign * magnitude)  # so no train holds both signs
+            assert set(train.unique().tolist()) <= {0.0, float(sign)}
+    assert stepped_train(0.0, 8, 50, signed=True).abs().max() == 0
+
+
+@pytest.mark.parametrize("steps", [1, 4, 16])
+def test_chi_square_of_signed_counts_against_unsigned_ones(steps: int) -> None:
+    p_values = []
+    for v in np.random.default_rng(steps).uniform(0, steps, 6):
+        low = int(np.floor(v))
+        unsigned = stepped_counts(v, steps, seed=7) == low
+        noise, total = Noise(9, torch.arange(TRIALS)), torch.full((TRIALS, 1), -2.0 * v).double()
+        ways = [
+            -stepped_counts(-v, steps, signed=True, seed=8),
+            -neuron_of(steps, signed=True).count(total, noise)[:, 0],
+            neuron_of(steps, signed=True).count(-total, Noise(10, noise.index))[:, 0],
+        ]
+        for counts in ways:
+            assert set(counts.int().tolist()) <= {low, low + 1}
+            table = [[int(unsigned.sum()), int((~unsigned).sum())], [int(n) for n in torch.bincount((counts - low).int())]]
+            table[1] += [0] * (2 - len(table[1]))
+            if min(sum(column) for column in zip(*table, strict=True)) > 20:
+                p_values.append(stats.chi2_contingency(table).pvalue)
+    assert len(p_values) >= 9
+    assert min(p_values) > 1e-3 / len(p_values)
+
+
+@given(st.integers(-40, 40), st.integers(1, 32), st.floats(0, 0.9999999))
+def test_whole_signed_potentials_have_no_count_error(k: int, steps: int, u: float) -> None:
+    total = torch.tensor([[2.0 * k]]).double()
+    found = neuron_of(steps, signed=True).count(total, Noise(int(u * 1e6), torch.arange(1)))
+    assert found.item() == np.clip(k, -steps, steps)
+    train = stepped_train(k, steps, 4, signed=True)
+    assert (train.sum(0) == found.item()).all()

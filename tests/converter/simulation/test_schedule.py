@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnconvert.converter.graph import prepare
@@ -30,24 +31,70 @@ class Fork(nn.Module):
         return self.way(x) + x
 
 
-POOL, RELU = nn.MaxPool2d(2), nn.ReLU()
+class Around(nn.Module):
+    """A site, and behind it a residual add around an analog operation that another layer reads."""
 
-# name: network, windows of two-phase neurons, of shuffled streaming ones without and with window operations counted
-NETWORKS = {
-    "a chain": (chain(conv(), nn.ReLU(), conv(), nn.ReLU(), conv()), 3, 3),
-    "a fork": (Fork().eval(), 4, 4),
-    "a pool that moves": (chain(conv(), RELU, POOL, conv()), 2, 2),
-    "a pool before a site": (chain(conv(), nn.ReLU(), conv(), POOL, nn.ReLU(), conv()), 3, 3),
-    "a pool before a layer": (chain(conv(), nn.ReLU(), conv(), POOL, conv()), 3, 2),
-    "a pool at the end": (chain(conv(), nn.ReLU(), conv(), POOL), 2, 2),
-    "two pools in a row": (chain(conv(), nn.ReLU(), conv(), POOL, nn.MaxPool2d(2), conv()), 3, 2),
-    "an activation at the end": (chain(conv(), nn.ReLU(), conv(), nn.ReLU6()), 2, 2),
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(), conv()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        return self.b(h + F.layer_norm(h, (8,)))
+
+
+class Gate(nn.Module):
+    """A site times a sigmoid gate that a second and a third site lead to, and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = conv(), conv(), conv(), conv()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        return self.d(h * self.c(self.b(h).relu()).sigmoid())
+
+
+POOL, RELU, NORM = nn.MaxPool2d(2), nn.ReLU(), nn.LayerNorm(8)
+
+# name: network, windows until the answer of two-phase neurons, and of streaming ones whose trains are shuffled,
+# and the operations that are applied once a window
+NETWORKS: dict[str, tuple[nn.Module, int, int, list[str]]] = {
+    "a chain": (chain(conv(), RELU, conv(), RELU, conv()), 3, 3, []),
+    "a fork": (Fork().eval(), 4, 4, []),
+    "a pool that moves": (chain(conv(), RELU, POOL, conv()), 2, 2, []),
+    "a pool before a site": (chain(conv(), RELU, conv(), POOL, RELU, conv()), 3, 3, ["max_pool2d"]),
+    # the pool's value is encoded by a pair of sites, v = max(v, 0) - max(-v, 0)
+    "a pool before a layer": (chain(conv(), RELU, conv(), POOL, conv()), 3, 3, ["max_pool2d", "neg"]),
+    "two pools in a row": (
+        chain(conv(), RELU, conv(), POOL, nn.MaxPool2d(2), conv()),
+        4,  # each is encoded for itself
+        4,
+        ["max_pool2d", "neg", "max_pool2d", "neg"],
+    ),
+    "a pool at the end": (chain(conv(), RELU, conv(), POOL), 2, 2, ["max_pool2d"]),
+    "an activation at the end": (chain(conv(), RELU, conv(), nn.ReLU6()), 2, 2, ["clamp"]),
+    # signed sites take no streaming neurons, so only two-phase ones are of use below
+    "an activation function": (chain(conv(), RELU, conv(), nn.GELU(), conv()), 3, 3, ["gelu"]),
+    "a norm between sites": (chain(conv(), RELU, NORM, RELU, conv()), 3, 3, ["layer_norm"]),
+    "a chain of analog operations": (
+        chain(conv(), RELU, conv(), NORM, nn.Softmax(3), nn.Tanh(), conv()),
+        3,
+        3,
+        ["layer_norm", "softmax", "tanh"],
+    ),
+    "a norm at the end": (chain(conv(), RELU, NORM), 2, 2, ["layer_norm"]),
+    "an analog operation on the image": (chain(NORM, conv(), RELU, conv()), 3, 3, []),
+    # the site (window 1), its norm encoded (window 2): the add waits for it
+    "around an analog operation": (Around().eval(), 3, 3, ["layer_norm"]),
+    # the sites in windows 1 and 2; the product is encoded in window 3
+    "a gate": (Gate().eval(), 4, 4, ["sigmoid", "mul"]),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_windows_until_the_answer(name: str) -> None:
-    model, two_phase, shuffled = NETWORKS[name]
+    model, two_phase, shuffled, _ = NETWORKS[name]
     graph = prepare(model, IMAGE).module.graph
     assert Schedule(graph, streaming=False, shuffled=False).windows == two_phase
     assert Schedule(graph, streaming=True, shuffled=True).windows == shuffled
@@ -64,12 +111,20 @@ def test_nothing_speaks_before_what_it_reads(name: str, streaming: bool, shuffle
             waits = site_of(node) is not None and schedule.delayed and source not in schedule.windowed
             assert schedule.level[node] >= schedule.level[source] + waits
     assert schedule.delayed == (shuffled or not streaming)
-    if streaming:
-        assert not schedule.windowed
-    else:
-        names = {n.target.__name__ for n in schedule.windowed}  # type: ignore[union-attr]
-        assert all("pool" in name or name == "clamp" for name in names)
-        assert bool(names) == ("layer" in name or "end" in name or "row" in name or "before a site" in name)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_applied_once_a_window(name: str) -> None:
+    model, _, _, expected = NETWORKS[name]
+    graph = prepare(model, IMAGE).module.graph
+    once, running = (Schedule(graph, streaming, shuffled=False) for streaming in (False, True))
+    names = [n.target.__name__ for n in graph.nodes if n in once.windowed]  # type: ignore[union-attr]
+    assert names == expected
+    assert not running.windowed
+    # A streaming network carries the same operations through its steps; what is linear needs no care there.
+    nonlinear = [n.target.__name__ for n in graph.nodes if n in running.nonlinear]  # type: ignore[union-attr]
+    assert nonlinear == [n for n in expected if n != "neg"]
+    assert running.nonlinear == once.nonlinear
 
 
 def test_what_no_site_precedes_is_constant() -> None:
@@ -78,6 +133,7 @@ def test_what_no_site_precedes_is_constant() -> None:
     names = [n.name for n in graph.nodes if n in schedule.constant and n.op != "get_attr"]
     assert len(names) == 2  # the image and the first convolution
     assert all(n in schedule.constant for n in graph.nodes if n.op in ("placeholder", "get_attr"))
+    assert {n.op for n in schedule.weights} == {"get_attr"}
 
 
 def test_values_alive_at_once() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import DataRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, SHUFFLES, Noise
+from snnconvert.converter.neurons import NEURONS, SHUFFLES, Noise, Place
 from snnconvert.converter.simulation import SpikingModel, spiking_model
 from snnconvert.converter.thresholds import Thresholds
 
@@ -103,11 +103,11 @@ def test_by_t_is_refused_where_there_is_no_answer_at_every_step(
 
 
 def test_latency_is_one_window_for_each_site_on_the_longest_path(graph: PreparedGraph) -> None:
-    # Sites: stem, its pooled twin, block, after the add; a pool before the head waits one window more.
-    assert graph.depth == 3
+    # Sites: stem, its pooled twin, block, after the add, and the pair that encodes the pool before the head.
+    assert graph.depth == 4
     assert spiking(graph, "if").end_to_end_steps == 8
-    assert spiking(graph, "two-phase").end_to_end_steps == (3 + 1 + 1) * 8
-    assert spiking(graph, "if", "shared").end_to_end_steps == (3 + 1) * 8
+    assert spiking(graph, "two-phase").end_to_end_steps == (4 + 1) * 8
+    assert spiking(graph, "if", "shared").end_to_end_steps == (4 + 1) * 8
     assert spiking(graph, "tpp").interval == 8
 
 
@@ -213,7 +213,7 @@ def test_every_executor_counts_the_same_spikes(
 def test_a_site_in_float32_differs_between_counts_and_steps_only_at_ties() -> None:
     torch.manual_seed(0)
     steps, theta = 32, torch.tensor([0.7])
-    neuron = NEURONS["two-phase"](theta, steps, 0, 2)
+    neuron = NEURONS["two-phase"](theta, steps, Place(0, 2))
     noise = Noise(0, torch.arange(1))
     currents = torch.randn(steps, 1, 200_000) + 0.4
     potential, spikes = neuron.start(currents[0]), torch.zeros(1, 200_000)
