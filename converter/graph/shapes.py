@@ -72,9 +72,10 @@ def _channel_axis(node: fx.Node, shape: Shape, fixed: set[fx.Node]) -> int:
     source_shape: Shape = sources[0].meta["shape"]
     args: tuple[Any, ...] = node.args
     if node.target is torch.permute:
-        return [d % rank for d in args[1]].index(before)
+        dims: Any = args[1] if len(args) > 1 else node.kwargs["dims"]
+        return [d % rank for d in dims].index(before)
     if node.target is torch.transpose:
-        pair: list[int] = [d % rank for d in args[1:3]]
+        pair: list[int] = [d % rank for d in (*args[1:3], *node.kwargs.values())]
         return pair[1 - pair.index(before)] if before in pair else before
     if len(source_shape) == rank and (node.target not in LAYOUT.values() or source_shape[before] == shape[before]):
         return before

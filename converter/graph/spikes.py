@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from . import functions
 from .canonical import describe
 from .operations import LAYOUT, SYNAPSES, Kind, Range
 from .signals import constants, kind_of, nodes_in, operation_of
@@ -47,6 +48,8 @@ def place_sites(module: fx.GraphModule) -> list[str]:
     encoders = 0
     for node in list(module.graph.nodes):
         if kinds[node] in (None, Kind.LINEAR) or node in fixed or node not in feeding:
+            continue
+        if node.target is functions.pad_lowest:  # what it pads with is for the maximum after it alone
             continue
         if kinds[node] is Kind.ACTIVATION:
             readers, at = list(node.users), node
@@ -147,7 +150,8 @@ def _keeps_sign(node: fx.Node) -> bool:
         return value is None or bool(value >= 0)
     if node.target is F.interpolate:
         return bool((args[3] if len(args) > 3 else node.kwargs.get("mode", "nearest")) != "bicubic")
-    return node.target is torch.div and isinstance(args[1], int | float) and args[1] > 0
+    other: Any = args[1] if len(args) > 1 else node.kwargs.get("other")
+    return node.target is torch.div and isinstance(other, int | float) and other > 0
 
 
 def _has_negative_factor(node: fx.Node) -> bool:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconvert.converter.convert import convert
-from snnconvert.converter.graph import PreparedGraph, prepare
+from snnconvert.converter.graph import PreparedGraph, Site, prepare
 from snnconvert.converter.neurons import NEURONS
 from snnconvert.converter.thresholds import Thresholds
 
@@ -105,3 +105,39 @@ def converts() -> Callable[..., PreparedGraph]:
         return graph
 
     return check
+
+
+class _Largest(fx.Interpreter):
+    """Runs a prepared graph, and keeps the largest magnitude of each site's channels."""
+
+    def __init__(self, graph: PreparedGraph) -> None:
+        super().__init__(graph.module)
+        self.found: dict[str, Tensor] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result, site = super().call_module(target, args, kwargs), self.fetch_attr(target)
+        assert isinstance(site, Site)
+        self.found[site.name] = result.abs().movedim(site.axis, 0).flatten(1).amax(1).clamp(min=1e-3)
+        return result
+
+
+def _spikes_give_the_answer(model: nn.Module, *inputs: Tensor) -> PreparedGraph:
+    graph = prepare(model, inputs)
+    assert graph.proof.relative < 1e-9
+    watch = _Largest(graph)
+    with torch.no_grad():
+        watch.run(*inputs)
+        expected = tree_leaves(model(*inputs))
+    snn = convert(graph, Thresholds(watch.found, None, "max", "channel"), neuron="two-phase", steps=4096)
+    found = tree_leaves(snn(*inputs, executor="counts"))
+    for f, e in zip(found, expected, strict=True):
+        assert f.shape == e.shape
+        assert float((f - e).abs().max()) <= 0.01 * float(e.max() - e.min())
+    assert any(not torch.equal(f, e) for f, e in zip(found, expected, strict=True))  # it fired, and rounded
+    return graph
+
+
+@pytest.fixture
+def spikes() -> Callable[..., PreparedGraph]:
+    """Return a check: a model is prepared, and with the largest activations as thresholds many spikes answer as it."""
+    return _spikes_give_the_answer
