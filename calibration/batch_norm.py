@@ -77,6 +77,8 @@ def _moments(node: fx.Node, found: dict[fx.Node, _Moments | None]) -> _Moments |
     site = site_of(node)
     if site is not None:
         return rectified(*known[0], site)
+    if node.target is torch.neg:
+        return -known[0][0], known[0][1]
     alike = len({len(mean) for mean, _ in known}) == 1
     if node.target in (torch.add, torch.sub) and len(known) == 2 and alike and not node.kwargs:
         sign = 1 if node.target is torch.add else -1

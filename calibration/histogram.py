@@ -95,6 +95,7 @@ class Histogram:
     def _cover(self, exponent: Tensor) -> None:
         """Widen the range of each channel to at least 2^exponent."""
         growth = (exponent - self.exponent).clamp(min=0)
+        growth[self.exponent == _EMPTY] = 0  # no bin to move
         for k in growth.unique().tolist():
             if k == 0:
                 continue

@@ -179,3 +179,38 @@ def test_a_channel_that_batch_norm_silences_takes_the_threshold_of_its_layer(ima
     found = thresholds_from_batch_norm(trained(model, images), steps=4)
     assert found.warnings[0].startswith("1 of 16 channels, at 1 of 2 sites (first), were never active")
     assert bool((found.values["first"] > 0).all())
+
+
+def test_a_pool_before_a_layer_has_the_moments_of_both_signs(images: Tensor) -> None:
+    # its value is encoded as max(v, 0) - max(-v, 0), and pooling counts as changing no moments
+    layers = conv_bn(3, 6), nn.ReLU(), conv_bn(6, 4), nn.MaxPool2d(2), nn.Conv2d(4, 2, 1), nn.ReLU()
+    model = nn.Sequential(*layers, nn.Conv2d(2, 2, 1))
+    model[4] = conv_bn(4, 2, 1)
+    found = thresholds_from_batch_norm(trained(model, images), steps=4, rule="max").values
+    norm_ = model[2][1]
+    mean, spread = norm_.bias.detach(), 5 * norm_.weight.detach()
+    assert torch.allclose(found["3.positive"], mean + spread, rtol=1e-5)
+    assert torch.allclose(found["3.negative"], spread - mean, rtol=1e-5)
+
+
+ANALOG: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "an activation function": (nn.GELU, r"at 2\n"),
+    "a layer norm": (lambda: nn.LayerNorm(12), r"at 2\n"),
+    "attention over channels": (lambda: nn.Softmax(1), r"at 2\n"),
+}
+
+
+@pytest.mark.parametrize("name", ANALOG)
+def test_sites_behind_analog_operations_are_refused_by_name(images: Tensor, name: str) -> None:
+    layer, names = ANALOG[name]
+    model = nn.Sequential(conv_bn(3, 4), nn.ReLU(), layer(), conv_bn(4, 4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    with pytest.raises(CalibrationRefused, match=f"no batch norm tells the distribution {names}"):
+        thresholds_from_batch_norm(trained(model, images), steps=4)
+
+
+def test_a_transformer_has_no_batch_norm_and_is_refused_by_name(images: Tensor) -> None:
+    layers = nn.Flatten(2), nn.LayerNorm(12), nn.Linear(12, 8), nn.GELU(), nn.Linear(8, 2)
+    graph = trained(nn.Sequential(*layers), images[:, :, :4, :3])
+    assert [site.name for site in graph.sites] == ["1", "3"]
+    with pytest.raises(CalibrationRefused, match="tells the distribution at 1, 3\n"):
+        thresholds_from_batch_norm(graph, steps=4)

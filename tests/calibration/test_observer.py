@@ -5,11 +5,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnconvert.calibration import calibrate, observe
+from snnconvert.calibration import PER, calibrate, observe
 from snnconvert.converter.errors import CalibrationRefused, DataRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
 
@@ -161,3 +163,68 @@ def test_calibrate_is_observe_and_thresholds(graph: PreparedGraph, images: Tenso
     stored = observe(graph, images.split(5), images=12).thresholds(graph, steps=4, rule="max", per="layer")
     assert direct.source == stored.source
     assert all(torch.equal(theta, stored.values[name]) for name, theta in direct.values.items())
+
+
+class Tokens(nn.Module):
+    """A transformer's multilayer perceptron on patches; channels lie in the last dimension behind the first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 5, 2, stride=2), nn.LayerNorm(5)
+        self.hidden, self.out = nn.Linear(5, 7), nn.Linear(7, 3)
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """Return what each site encodes, by its name; no weights read what the stem says."""
+        normal = self.norm(F.silu(self.stem(x)).flatten(2).transpose(1, 2))
+        return {"norm": normal, "gelu": F.gelu(self.hidden(normal))}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.activations(x)["gelu"]).mean(1)
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    torch.manual_seed(0)
+    return Tokens().eval()
+
+
+def test_magnitudes_are_counted_along_the_axis_of_the_channels(tokens: Tokens, images: Tensor) -> None:
+    graph = prepare(tokens, images[:2])
+    found = observe(graph, images.split(6))
+    with torch.no_grad():
+        expected = tokens.activations(images)
+    assert {site.name: (site.axis, site.signed) for site in graph.sites} == {"norm": (2, True), "gelu": (2, True)}
+    for name in ("norm", "gelu"):
+        values, counted = expected[name].flatten(0, -2), found.histograms[name]
+        assert values.min() < 0 < values.max()
+        assert torch.allclose(counted.maximum.float(), values.abs().amax(0), rtol=1e-5)
+        assert counted.counts.sum(1).tolist() == [20 * 9] * values.shape[1]
+        zero = counted.counts.cumsum(1)[:, 100].double()  # up to the edge of the hundredth bin
+        share = (values.abs().double() <= 100 * counted.width).sum(0)
+        assert (zero - share).abs().max() <= 1
+
+
+@pytest.mark.parametrize("per", PER)
+@pytest.mark.parametrize("steps", [1, 4, 16])
+def test_mse_thresholds_suit_values_of_both_signs(tokens: Tokens, images: Tensor, steps: int, per: str) -> None:
+    graph = prepare(tokens, images[:2])
+    found = calibrate(graph, [images], steps=steps, per=per).values["gelu"].double().numpy()
+    with torch.no_grad():
+        values = tokens.activations(images)["gelu"].flatten(0, -2).double().numpy()
+
+    def error(theta: Any) -> float:
+        level = theta / steps
+        return float(np.square(values - level * np.clip(np.floor(values / level + 0.5), -steps, steps)).sum())
+
+    top = np.abs(values).max(0 if per == "channel" else None)
+    best = min(error(np.broadcast_to(top * share, found.shape)) for share in np.linspace(0.01, 1, 200))
+    assert error(found) <= 1.02 * best
+
+
+def test_a_site_that_is_never_positive_is_not_dead() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.LogSigmoid(), nn.Linear(4, 2)).eval(), torch.randn(50, 3)
+    found = calibrate(prepare(model, x[:2]), [x], steps=4, rule="max")
+    with torch.no_grad():
+        assert torch.allclose(found.values["1"], -model[:2](x).amin(0), rtol=1e-5)
+    assert found.warnings == ()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from snnconvert.converter.errors import ModelRefused
-from snnconvert.converter.graph import prepare
+from snnconvert.converter.graph import Role, prepare
 from snnconvert.converter.graph.canonical import arguments_of, attribute, describe
 from snnconvert.converter.graph.operations import OPERATIONS
 from snnconvert.converter.graph.sites import site_of
@@ -115,6 +115,11 @@ def test_weights_under_a_parametrization_are_computed_once(network: Any, images:
     assert functions(graph) == ["conv2d", "mean", "linear"]
 
 
+class Bessel(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(x)
+
+
 def relu_then_old_name(m: Any, x: Tensor) -> Tensor:
     h = m.conv(x)
     m.inplace(h)
@@ -197,18 +202,23 @@ def test_an_alias_that_tracing_cannot_see_is_refused(network: Any, images: Tenso
 def test_all_unknown_operations_are_named_at_once(network: Any, images: Tensor) -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         x = m.block(m.conv(x))
-        return F.softmax(m.head(m.relu(x).exp()), 1)
+        return m.head(F.dropout(m.relu(x).cumprod(1))).logit()
 
     with pytest.raises(ModelRefused) as refused:
-        prepare(network(forward, block=nn.Sequential(nn.Conv2d(4, 4, 1), nn.GELU())), images)
-    head, *lines, hint = str(refused.value).splitlines()
-    assert head == "3 operations cannot be converted:"
+        prepare(network(forward, block=nn.Sequential(nn.Conv2d(4, 4, 1), nn.Softmax2d(), Bessel())), images)
+    head, *lines = str(refused.value).splitlines()
+    assert head == "4 operations cannot be converted:"
     for line, (path, name, what) in zip(
-        [*lines, hint],
+        lines,
         [
-            ("block.1", "gelu", "only the ReLU family can become spikes"),
-            ("(top level)", "Tensor.exp", "only the ReLU family can become spikes"),
-            ("(top level)", "softmax", "remove it: the logits before it rank the classes the same"),
+            (
+                "block.2",
+                "special_bessel_j0",
+                "becomes an activation with snnconvert.activation, anything else: replace",
+            ),
+            ("(top level)", "Tensor.cumprod", "no rule carries it through time"),
+            ("(top level)", "dropout", "it stays on at inference; write F.dropout(x, training=self.training)"),
+            ("(top level)", "Tensor.logit", "convert a submodule without it"),
         ],
         strict=True,
     ):
@@ -221,41 +231,53 @@ def test_all_unknown_operations_are_named_at_once(network: Any, images: Tensor) 
     ("forward", "name"),
     [
         (lambda m, x: m.head(m.relu(m.conv(x)).data), "Tensor.data"),
-        (lambda m, x: m.head(m.relu(m.conv(x)).mT), "Tensor.mT"),
         (lambda m, x: m.head(m.pool2(m.relu(m.conv(x)))[0]), "max_pool2d_with_indices"),
-        (lambda m, x: m.head(torch.maximum(m.conv(x), m.scale)), "maximum"),
-        (lambda m, x: m.head(m.relu(m.conv(x)).new_zeros(3)), "Tensor.new_zeros"),
+        (lambda m, x: m.head(torch.adaptive_max_pool1d(m.relu(m.conv(x)).flatten(2), 4)[0]), "adaptive_max_pool1d"),
+        (lambda m, x: m.head(m.relu(m.conv(x)).new_tensor(3)), "Tensor.new_tensor"),
+        (lambda m, x: m.head(m.relu(m.conv(x)).sort(1)[0]), "Tensor.sort"),
     ],
 )
 def test_unknown_attributes_and_variants_are_named(network: Any, images: Tensor, forward: Any, name: str) -> None:
-    with pytest.raises(ModelRefused, match=rf"1 operation cannot be converted:\n  .*: {name} at .*\.py:\d+"):
+    with pytest.raises(ModelRefused, match=rf"operations? cannot be converted:\n  .*: {name} at .*\.py:\d+"):
         prepare(network(forward, pool2=nn.MaxPool2d(2, return_indices=True)), images)
 
 
-@pytest.mark.parametrize(
-    ("forward", "what"),
-    [
-        (lambda m, a: a * a, "mul of two signals"),
-        (lambda m, a: a * F.relu(m.conv2(a)), "mul of two signals"),
-        (lambda m, a: torch.mul(a, other=m.relu(a)), "mul of two signals"),
-        (lambda m, a: a @ a, "matmul of two signals"),
-        (lambda m, a: a / (a + 1), "div of two signals"),
-        (lambda m, a: 1 / (a + 1), "div by a signal"),
-        (lambda m, a: F.conv2d(a, a[:1].sum() * m.conv2.weight), "conv2d of two signals"),
-    ],
-)
-def test_products_of_signals_are_refused(network: Any, images: Tensor, forward: Any, what: str) -> None:
-    with pytest.raises(
-        ModelRefused, match=rf"(?s)product of two signals is not linear in time.*top level\): {what} at"
-    ):
-        prepare(network(lambda m, x: m.head(forward(m, m.relu(m.conv(x))))), images)
+PRODUCTS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "square": lambda m, a: a * a,
+    "two branches": lambda m, a: a * F.relu(m.conv2(a)),
+    "other by name": lambda m, a: torch.mul(a, other=m.relu(a)),
+    "matrices": lambda m, a: a @ a,
+    "quotient": lambda m, a: a / (a + 1),
+    "reciprocal": lambda m, a: 1 / (a + 1),
+    "power": lambda m, a: a**2 + 2**a,
+    "subtract from a number": lambda m, a: torch.rsub(a, 3) * a,
+    "of an image": lambda m, a: a * m.image[:, :1],
+    "in place": lambda m, a: (a + 0).mul_(a).div_(a + 1),
+}
 
 
-def test_all_products_are_named(network: Any, images: Tensor) -> None:
-    model = network(lambda m, x: m.head(m.relu(m.conv(x)) * x[:, :1] * m.relu(m.conv(x))))
-    with pytest.raises(ModelRefused) as refused:
-        prepare(model, images)
-    assert str(refused.value).count("mul of two signals") == 2
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
+def test_products_of_signals_are_analog_and_encoded(
+    network: Any, images: Tensor, converts: Any, product: Callable[[Any, Tensor], Tensor]
+) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        object.__setattr__(m, "image", x)
+        return m.head(m.conv2(product(m, m.relu(m.conv(x)))))
+
+    graph = converts(network(forward), images)
+    assert graph.audit.of(Role.ANALOG)
+    assert len(graph.sites) > 1
+    assert any("analog value" in note for note in graph.notes)
+
+
+def test_weights_that_depend_on_the_image_are_refused_where_they_mix_images(network: Any, images: Tensor) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        a = m.relu(m.conv(x))
+        kernels = m.fc(a.mean((2, 3)))[:, :4].reshape(-1, 1, 1, 1)
+        return m.head(F.conv2d(a.reshape(1, -1, 8, 8), kernels, groups=a.shape[0] * 4).reshape(-1, 4, 8, 8))
+
+    with pytest.raises(ModelRefused, match=r"uses the batch size in conv2d|reshapes to \(1, 8, 8, 8\)"):
+        prepare(network(forward), images)
 
 
 def test_descriptions_and_arguments_by_hand() -> None:

@@ -110,12 +110,65 @@ def test_a_site_that_is_concatenated_with_itself(network: Any, images: Tensor, c
     assert len({s.name for s in graph.sites}) == len(graph.sites)
 
 
-def test_a_concat_with_other_readers_is_left_alone(network: Any, images: Tensor, converts: Any) -> None:
+def test_a_concat_with_other_readers_is_split(network: Any, images: Tensor, converts: Any) -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         h = torch.cat([m.relu(m.conv(x)), m.relu(m.conv(x) - 1)], 1)
         return m.fc((m.pool(h).mean((2, 3)) + h.mean((2, 3)))[:, 2:6])
 
-    assert not converts(network(forward), images).notes
+    graph = converts(network(forward), images)
+    assert {s.name: s.shape for s in graph.sites} == {
+        "relu": (4, 8, 8),
+        "relu#2": (4, 8, 8),
+        "relu.pooled": (4, 4, 4),
+        "relu#2.pooled": (4, 4, 4),
+    }
+    assert set(graph.notes) == {
+        "2 max-pools moved before the activation",
+        "2 activations split, because something besides the max-pool reads them",
+    }
+
+
+NON_DECREASING: list[Any] = [
+    F.leaky_relu,
+    torch.sigmoid,
+    torch.tanh,
+    F.elu,
+    F.celu,
+    F.selu,
+    F.softplus,
+    F.hardsigmoid,
+    F.softsign,
+    F.logsigmoid,
+    F.hardtanh,
+    lambda x: F.leaky_relu(x, 0.5),
+    lambda x: F.hardtanh(x, -0.5, 0.25),
+]
+OTHER: list[Any] = [F.gelu, F.silu, F.mish, F.hardswish, torch.square, torch.cos, lambda x: F.leaky_relu(x, -0.5)]
+
+
+@pytest.mark.parametrize("activation", NON_DECREASING, ids=str)
+def test_it_moves_before_what_never_falls(network: Any, images: Tensor, converts: Any, activation: Any) -> None:
+    graph = converts(network(lambda m, x: m.head(m.conv2(m.pool(activation(m.conv(x)))))), images)
+    assert graph.notes == ("1 max-pool moved before the activation",)
+    assert order(graph)[:2] == ["conv2d", "max_pool2d"]
+    assert [s.shape for s in graph.sites] == [(4, 4, 4)]
+
+
+@pytest.mark.parametrize("activation", OTHER, ids=str)
+def test_it_stays_behind_what_falls_somewhere(network: Any, images: Tensor, converts: Any, activation: Any) -> None:
+    graph = converts(network(lambda m, x: m.head(m.conv2(m.pool(activation(m.conv(x)))))), images)
+    assert not any("moved" in note for note in graph.notes)
+    found = order(graph)
+    assert found.index("max_pool2d") > 1
+    assert graph.sites[0].shape == (4, 8, 8)
+
+
+def test_padding_with_the_lowest_number_moves_with_its_pool(network: Any, images: Tensor, converts: Any) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = F.pad(m.relu(m.conv(x)), (0, 1, 0, 1), value=float("-inf"))
+        return m.head(m.conv2(F.max_pool2d(y, 3, 2)))
+
+    assert order(converts(network(forward), images))[:4] == ["conv2d", "pad_lowest", "max_pool2d", "site"]
 
 
 @pytest.mark.parametrize(("pool", "shape"), [(nn.MaxPool1d(2), (3, 8)), (nn.MaxPool3d(2), (3, 4, 4, 4))])

@@ -1,4 +1,4 @@
-"""Every spelling of an activation is a site, one for each call; what is not one is refused."""
+"""Every spelling of the ReLU family is a site, one for each call."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from snnconvert.converter.errors import ModelRefused, SnnconvertError
+from snnconvert.converter.errors import SnnconvertError
 from snnconvert.converter.graph import Site, prepare
 from snnconvert.converter.graph.sites import site_cap, site_of
 
@@ -76,24 +76,24 @@ def test_every_spelling_is_a_site(
     assert torch.allclose(graph.module(images), model(images))
 
 
-REFUSED: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
-    ("Hardtanh(-1, 1)", nn.Hardtanh(-1, 1), "hardtanh"),
+OTHER: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
+    ("Hardtanh(-1, 1)", nn.Hardtanh(-1, 1), "Hardtanh"),
     ("F.hardtanh", F.hardtanh, "hardtanh"),
-    ("clamp(-1, 1)", lambda x: x.clamp(-1, 1), "Tensor.clamp"),
-    ("clamp(max=1)", lambda x: x.clamp(max=1), "Tensor.clamp"),
-    ("clamp by tensors", lambda x: torch.clamp(x, torch.zeros(1), torch.ones(1)), "clamp"),
+    ("clamp(-1, 1)", lambda x: x.clamp(-1, 1), "clamp"),
+    ("clamp(max=1)", lambda x: x.clamp(max=1), "clamp"),
+    ("clamp by tensors", lambda x: torch.clamp(x, torch.zeros(1).double(), torch.ones(1).double()), "clamp"),
     ("threshold(0, 1)", lambda x: F.threshold(x, 0, 1), "threshold"),
     ("threshold(1, 1)", lambda x: F.threshold(x, 1, 1), "threshold"),
     ("leaky relu", F.leaky_relu, "leaky_relu"),
 ]
 
 
-@pytest.mark.parametrize(("activation", "name"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-def test_what_is_no_rectifier_is_refused_by_name(
-    network: Any, images: Tensor, activation: Callable[[Tensor], Tensor], name: str
+@pytest.mark.parametrize(("activation", "name"), [r[1:] for r in OTHER], ids=[r[0] for r in OTHER])
+def test_what_is_no_rectifier_has_a_signed_site_behind_it(
+    network: Any, images: Tensor, converts: Any, activation: Callable[[Tensor], Tensor], name: str
 ) -> None:
-    with pytest.raises(ModelRefused, match=rf"1 operation cannot be converted:\n  .*: {name} at .*test_sites.py:\d+"):
-        prepare(network(lambda m, x: m.head(activation(m.relu(m.conv(x))))), images)
+    graph = converts(network(lambda m, x: m.head(activation(m.conv(x)))), images)
+    assert [(s.name, s.cap, s.signed, s.spikes) for s in graph.sites] == [(name, None, True, "ternary")]
 
 
 def test_a_shared_module_has_one_site_for_each_call_with_unique_names(network: Any, images: Tensor) -> None:
@@ -152,3 +152,13 @@ def test_a_site_computes_the_activation(cap: float | None, expected: list[float]
     assert site(torch.tensor([-1.0, 0.0, 2.0, 9.0])).tolist() == expected
     assert "a" in repr(site)
     assert ("cap=6.0" in repr(site)) == (cap == 6.0)
+    assert "binary" in repr(site)
+
+
+def test_a_signed_site_is_the_identity() -> None:
+    site, x = Site("a", None, (4, 3), signed=True), torch.randn(2, 4, 3)
+    assert torch.equal(site(x), x)
+    assert "ternary" in repr(site)
+    assert (site.axis, site.channels) == (1, 4)
+    site.axis = 2
+    assert site.channels == 3

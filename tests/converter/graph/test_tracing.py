@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snnconvert.converter.errors import ModelRefused
 from snnconvert.converter.graph import prepare
+from snnconvert.converter.graph.on_shapes import OnShapes
 from snnconvert.converter.graph.tracing import first_line, trace
 
 
@@ -29,15 +30,20 @@ def test_each_call_knows_its_module_and_line() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(self.act(x))  # here
 
-    graph = trace(nn.Sequential(Block(), nn.ReLU()), (torch.randn(2, 3),)).graph
+    graph = trace(nn.Sequential(Block(), nn.ReLU()), (torch.randn(2, 3),), OnShapes()).graph
     calls = [(n.meta["path"], n.meta["source"]) for n in graph.nodes if n.op == "call_function"]
     here = line_of("# here")
     assert calls == [("0.act", here), ("0", here), ("1", "torch.nn.modules.activation.ReLU")]
 
 
 def test_a_model_of_torch_modules_names_the_class_instead_of_a_line() -> None:
-    with pytest.raises(ModelRefused, match=r"  1: gelu at torch\.nn\.modules\.activation\.GELU: only the ReLU family"):
-        prepare(nn.Sequential(nn.Linear(3, 4), nn.GELU()), torch.randn(2, 3))
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Bilinear(4, 4, 2))
+    graph = trace(nn.Sequential(nn.Linear(3, 4), nn.GELU()), (torch.randn(2, 3),), OnShapes()).graph
+    gelu = next(n for n in graph.nodes if n.target is F.gelu)
+    assert (gelu.meta["path"], gelu.meta["source"]) == ("1", "torch.nn.modules.activation.GELU")
+    model.forward = lambda x: model[2](model[0](x), model[0](x))  # type: ignore[method-assign]
+    with pytest.raises(ModelRefused, match=r"  2: bilinear at .*: no rule carries it through time"):
+        prepare(model, torch.randn(2, 3))
 
 
 class DataDependent(nn.Module):
@@ -148,15 +154,44 @@ def test_forward_hooks_are_part_of_the_model(images: Tensor) -> None:
     assert len(model[1]._forward_hooks) == 1
 
 
-@pytest.mark.parametrize("leaf", [nn.LSTM(3, 4), nn.MultiheadAttention(4, 2), nn.InstanceNorm2d(3)])
-def test_leaves_are_refused_by_class(leaf: nn.Module) -> None:
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.leaf = leaf
+@pytest.mark.parametrize("layer", [nn.LSTM(3, 4), nn.GRU(3, 4), nn.RNN(3, 4)], ids=lambda m: type(m).__name__)
+def test_recurrent_layers_are_refused_by_path_and_class(network: Any, images: Tensor, layer: nn.Module) -> None:
+    model = network(lambda m, x: m.relu(m.deep["rnn"](x.flatten(2))[0]), deep=nn.ModuleDict({"rnn": layer}))
+    with pytest.raises(
+        ModelRefused, match=rf"recurrent layers carry a state .*\n  deep.rnn: {type(layer).__name__}\nhint: "
+    ):
+        prepare(model, images)
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.leaf(x, x, x)[0] if isinstance(self.leaf, nn.MultiheadAttention) else self.leaf(x)
 
-    with pytest.raises(ModelRefused, match=rf"leaf: {type(leaf).__name__} at .*test_tracing.py:\d+"):
-        prepare(Model(), torch.randn(2, 3, 4))
+def test_library_functions_that_ask_not_to_be_traced_are_looked_into(
+    network: Any, images: Tensor, converts: Any
+) -> None:
+    functions: dict[str, Any] = {}
+    exec("def library(x): return x.relu() * 2", functions)
+    library = functions["library"]
+    library.__module__ = "a_library.layers"
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = m.conv(x)
+        return m.head(h.tracer.create_proxy("call_function", library, (h,), {}) if hasattr(h, "tracer") else library(h))
+
+    assert [s.name for s in converts(network(forward), images).sites] == ["relu"]
+
+
+def test_code_may_look_at_types_devices_and_lengths(network: Any, images: Tensor, converts: Any) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.relu(m.conv(x)).to(x.device).to(dtype=x.dtype)
+        assert y.dtype is torch.float64
+        assert y.device == x.device
+        parts = y.chunk(2, 1)
+        assert len(parts) == 2
+        grid = torch.arange(y.size(-1), device=y.device, dtype=y.dtype)
+        return m.head(torch.cat(parts[::-1], 1) + grid)
+
+    converts(network(forward), images)
+
+
+def test_a_loop_over_images_is_refused(network: Any, images: Tensor) -> None:
+    model = network(lambda m, x: torch.stack([m.relu(row) for row in m.conv(x)]))
+    with pytest.raises(ModelRefused, match=r"cannot be traced at .*test_tracing.py:\d+"):
+        prepare(model, images)

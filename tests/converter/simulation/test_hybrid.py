@@ -104,9 +104,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "max-pools": lambda: Made(pools, a=conv(2, 4), b=conv(4, 4), c=conv(4, 4, 1), head=nn.Linear(4, 3)),
     "layer norm": lambda: Made(mixer, **patched(**mlp())),
-    "attention": lambda: Made(
-        transformer, **patched(**mlp(), attention=nn.MultiheadAttention(6, 2, batch_first=True))
-    ),
+    "attention": lambda: Made(transformer, **patched(**mlp(), attention=nn.MultiheadAttention(6, 2, batch_first=True))),
     "window attention": lambda: Made(
         windows, **patched(qkv=nn.Linear(6, 18), project=nn.Linear(6, 6), mask=nn.Linear(16, 4))
     ),
@@ -213,7 +211,10 @@ def test_spikes_do_not_depend_on_the_split_or_the_memory(
         ]
         assert difference(tree_map(lambda *parts: torch.cat(parts), *split), whole) < 1e-12
     monkeypatch.setattr(spiking_model, "MEMORY", 1)
-    assert difference(model(*images, index=index, executor="layers"), model(*images, index=index, executor="steps")) < 1e-12
+    assert (
+        difference(model(*images, index=index, executor="layers"), model(*images, index=index, executor="steps"))
+        < 1e-12
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
