@@ -77,7 +77,8 @@ class Calibration:
             theta = compute(used, steps)
             if bool(used.dead.any()):
                 silent[site.name] = int(used.dead.sum())
-                theta = torch.where(used.dead, compute(histogram.merged(), steps), theta)
+                alive = self.histograms[site.opposite] if site.opposite and bool(used.dead.all()) else histogram
+                theta = torch.where(used.dead, compute(alive.merged(), steps), theta)
             values[site.name] = theta.clamp(max=math.inf if site.cap is None else site.cap)
         source = {"images": self.images, **({"sha256": self.sha256} if self.sha256 else {}), **self.about}
         window = steps if rule in DEPENDS_ON_STEPS else None
@@ -99,7 +100,7 @@ class Calibration:
                 "the calibration is of a network with the same sites but other weights",
                 "run snnconvert calibrate on this model",
             )
-        refuse_dead(self.histograms)
+        refuse_dead(self.histograms, graph)
 
     def save(self, path: Path | str) -> None:
         """Write the histograms to ``path`` (a .calib file), all or nothing.
@@ -162,13 +163,15 @@ def _alike(expected: tuple[float, ...], found: tuple[float, ...]) -> bool:
     return len(expected) == len(found) and all(map(partial(math.isclose, rel_tol=1e-4), expected, found))
 
 
-def refuse_dead(histograms: dict[str, Histogram]) -> None:
-    """Check that each site was active.
+def refuse_dead(histograms: dict[str, Histogram], graph: PreparedGraph) -> None:
+    """Check that each site was active, or the one that carries the other sign of its value.
 
     Raises:
         CalibrationRefused: names the sites where every activation was zero.
     """
-    dead = [name for name, histogram in histograms.items() if bool(histogram.dead.all())]
+    dead = [site.name for site in graph.sites if bool(histograms[site.name].dead.all())]
+    other = {site.name: site.opposite for site in graph.sites}
+    dead = [name for name in dead if other[name] is None or other[name] in dead]
     if dead:
         raise CalibrationRefused(
             f"no activation above zero, and so no threshold, at {_listed(dead)}",

@@ -72,7 +72,7 @@ def observe(
         seen += len(inputs[0])
     if seen == 0:
         raise CalibrationRefused("the calibration data hold no image", "give at least one batch")
-    refuse_dead(watch.histograms)
+    refuse_dead(watch.histograms, graph)
     whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digest.digest() for digest in digests))
     warnings = () if images is None or seen >= images else (f"asked for {images} calibration images, got {seen}",)
     return Calibration(watch.histograms, seen, whole.hexdigest(), dict(about or {}), warnings, norms(graph))

@@ -48,7 +48,12 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
         nodes.append(_encode_node(node))
         site = site_of(node)
         if site is not None:
-            sites[str(node.target)] = {"name": site.name, "cap": site.cap, "signed": site.signed}
+            sites[str(node.target)] = {
+                "name": site.name,
+                "cap": site.cap,
+                "signed": site.signed,
+                "opposite": site.opposite,
+            }
             tensors[f"threshold.{node.target}"] = model.thresholds.values[site.name]
         if node.op == "get_attr":
             tensors[f"weights.{node.target}"] = attribute(module, str(node.target))
@@ -198,7 +203,7 @@ def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.Gr
             root.register_buffer(target, tensor)
     for number, (child, site) in enumerate(document["sites"].items()):
         targets["call_module", child] = f"site_{number}"
-        root.add_module(f"site_{number}", Site(site["name"], site["cap"], signed=site.get("signed", False)))
+        root.add_module(f"site_{number}", _decode_site(site))
     nodes: dict[str, fx.Node] = {}
     for encoded in document["nodes"]:
         if encoded["op"] == "placeholder":
@@ -207,6 +212,10 @@ def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.Gr
     graph.output_node()  # raises where there is none
     graph.lint()
     return fx.GraphModule(root, graph)
+
+
+def _decode_site(site: dict[str, Any]) -> Site:
+    return Site(site["name"], site["cap"], signed=site.get("signed", False), opposite=site.get("opposite"))
 
 
 _KINDS = {"call_function": "operation", "get_attr": "weight", "call_module": "site", "placeholder": "input"}

@@ -82,7 +82,10 @@ def attend(
         x = x if attention.batch_first else x.transpose(0, 1)
         heads.append(F.linear(x, weight, bias).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2))
     q, k, v = heads
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal)
+    if attn_mask is not None and attn_mask.dtype is torch.bool:
+        attn_mask = ~attn_mask  # where the module's mask is true it hides, where the function's is it shows
+    causal = is_causal and attn_mask is None  # with a mask it is but a hint
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=causal)
     result = attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return (result if attention.batch_first else result.transpose(0, 1)), None
 

@@ -21,6 +21,7 @@ class Site(nn.Module):
         cap: the largest output (6 for ReLU6), or None for none.
         signed: its neurons fire spikes of both signs, and the activation is the identity; the function before them,
             if any, is a node of the graph.
+        opposite: the name of the site that carries the other sign of the same value; either may never fire.
 
     Attributes:
         shape: the shape of one image's activations here without dimension 0, such as [channels, ...]; known once the
@@ -28,12 +29,20 @@ class Site(nn.Module):
         axis: the dimension of the channels, 1 or after; a threshold may differ for each. Known likewise.
     """
 
-    def __init__(self, name: str, cap: float | None = None, shape: tuple[int, ...] = (), signed: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        cap: float | None = None,
+        shape: tuple[int, ...] = (),
+        signed: bool = False,
+        opposite: str | None = None,
+    ) -> None:
         super().__init__()
         self.name = name
         self.cap = cap
         self.shape = shape
         self.signed = signed
+        self.opposite = opposite
         self.axis = 1
 
     @property

@@ -21,9 +21,12 @@ class Sizes:
         root: the model that is traced.
         example: one tensor [batch, ...] for each input.
         on_shapes: calls functions on shapes.
+        batch: the number of images, where its sizes are to be plain numbers too.
     """
 
-    def __init__(self, root: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes) -> None:
+    def __init__(
+        self, root: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes, batch: int | None = None
+    ) -> None:
         self.on_shapes = on_shapes
         # Read before tracing, which makes proxies of what is read off a module.
         self.tensors = {
@@ -33,7 +36,8 @@ class Sizes:
         }
         self.root, self.device = root, example[0].device
         self.modules = dict(root.named_modules(remove_duplicate=False))
-        self.inputs = iter([[x.new_empty(batch, *x.shape[1:], device="meta") for batch in (2, 3)] for x in example])
+        sizes = (2, 3) if batch is None else (batch, batch)
+        self.inputs = iter([[x.new_empty(size, *x.shape[1:], device="meta") for size in sizes] for x in example])
         self.values: dict[fx.Node, list[Any]] = {}
 
     def add(self, node: fx.Node) -> None:

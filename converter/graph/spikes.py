@@ -102,8 +102,9 @@ def _insert_pair(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], 
         new.meta = {k: v for k, v in node.meta.items() if k != "gaussian"}
     for reader in readers:
         reader.replace_input_with(node, difference)
-    _insert(module, node, [difference], Site(f"{name}.positive"))
-    _insert(module, negative, [difference], Site(f"{name}.negative"))
+    one, other = f"{name}.positive", f"{name}.negative"
+    _insert(module, node, [difference], Site(one, opposite=other))
+    _insert(module, negative, [difference], Site(other, opposite=one))
 
 
 def _insert(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], site: Site) -> None:

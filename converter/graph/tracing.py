@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ModelRefused
 from . import functions
+from .concrete import join
 from .decompositions import DECOMPOSITIONS, attend, normalise_instance
 from .on_shapes import OnShapes
 from .sizes import Sizes
@@ -224,12 +225,29 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes) ->
             the data); the message names the line.
     """
     _refuse_recurrence(model)
+    try:
+        return _trace(model, example, on_shapes)
+    except ModelRefused as refusal:
+        try:
+            two, three = (_trace(model, example, on_shapes, batch) for batch in (2, 3))
+            return join(two, three)
+        except Exception:  # what the first way found is closer to the model's code
+            raise refusal from None
+
+
+def _trace(
+    model: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes, batch: int | None = None
+) -> fx.GraphModule:
+    """Trace with a symbolic number of images, or with that in ``batch``."""
     model = _with_same_tensors(model)
-    tracer = CallSiteTracer(_argument_names(model, len(example)), Sizes(model, example, on_shapes))
+    names = _argument_names(model, len(example))
+    tracer = CallSiteTracer(names, Sizes(model, example, on_shapes, batch))
     try:
         graph = tracer.trace(model)
     except Exception as error:
-        raise ModelRefused(_explain(model, error), _TRACE_HINT) from error
+        raise ModelRefused(_explain(model, error), getattr(error, "hint", None) or _TRACE_HINT) from error
+    for node in graph.nodes if batch is not None else ():
+        node.meta["known"] = tracer.sizes.known(node)
     return fx.GraphModule(tracer.root, graph)
 
 

@@ -15,7 +15,9 @@ def test_the_public_names_are_these() -> None:
     assert snnconvert.__all__ == sorted(snnconvert.__all__)
     assert set(snnconvert.__all__) == {
         "__version__",
+        "activation",
         "calibrate",
+        "check",
         "convert",
         "evaluate",
         "load",

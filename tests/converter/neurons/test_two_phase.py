@@ -37,9 +37,7 @@ def test_steps_closed_form_and_numpy_agree(signed: bool, sixteenths: list[int]) 
     spikes = fired(currents, 0.5, signed).flatten().tolist()
     expected = np.clip(np.floor(np.sum(sixteenths) / 16 / 0.5 + 0.5), -steps if signed else 0, steps)
     assert sum(spikes) == expected
-    assert [abs(s) for s in spikes] == [1.0] * int(abs(expected)) + [0.0] * int(
-        steps - abs(expected)
-    )  # they come first
+    assert [abs(s) for s in spikes] == [t < abs(expected) for t in range(steps)]  # they come first
     assert float(counted(currents.sum(0), 0.5, steps, signed)) == expected
 
 

@@ -133,14 +133,6 @@ def test_a_final_activation_is_applied_to_the_window_mean() -> None:
         assert torch.allclose(spikes(x, executor="layers"), spikes(x, executor="steps"), atol=1e-6)
 
 
-def test_no_reset_and_no_gradient_are_needed(graph: PreparedGraph, images: Tensor) -> None:
-    model = spiking(graph, "if")
-    first = model(images)
-    model(images.flip(0)[:2])
-    assert torch.equal(model(images), first)
-    assert not first.requires_grad
-
-
 def test_shuffling_a_two_phase_network_is_said_to_change_nothing(graph: PreparedGraph, images: Tensor) -> None:
     shuffled = spiking(graph, "two-phase", "per-neuron")
     assert torch.equal(shuffled(images), spiking(graph, "two-phase")(images))

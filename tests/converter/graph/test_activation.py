@@ -1,0 +1,119 @@
+"""A function of one's own becomes an activation: one site for each call, by name in artefacts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import snnconvert
+from snnconvert.converter.convert import convert
+from snnconvert.converter.errors import ArtefactRefused, UsageError
+from snnconvert.converter.graph.operations import BY_NAME, OPERATIONS, Kind, Range
+from snnconvert.converter.thresholds import Thresholds
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test a table of its own."""
+    before, functions = dict(BY_NAME), dict(OPERATIONS)
+    yield
+    for table, kept in ((BY_NAME, before), (OPERATIONS, functions)):
+        table.clear()  # type: ignore[attr-defined]
+        table.update(kept)  # type: ignore[arg-type]
+
+
+def wave(x: Tensor, rate: float = 2.0) -> Tensor:
+    """Made of several operations, one of them unknown to the table."""
+    return x * torch.sigmoid(rate * x) + 0.1 * torch.special.bessel_j0(x)
+
+
+def test_it_computes_the_function_and_stands_in_the_table() -> None:
+    registered = snnconvert.activation("wave")(wave)
+    x = torch.randn(5)
+    assert torch.equal(registered(x), wave(x))
+    assert torch.equal(registered(x, rate=3.0), wave(x, 3.0))
+    assert registered.__name__ == "wave"
+    line = BY_NAME["wave"]
+    assert OPERATIONS[line.function] is line
+    assert (line.kind, line.range) == (Kind.ACTIVATION, Range.ANY)
+    snnconvert.activation("hill", positive=True)(torch.cosh)
+    assert BY_NAME["hill"].range is Range.POSITIVE
+
+
+@pytest.mark.parametrize("name", ["", "two words", "1st", "a-b", "a.b", "naïve name"])
+def test_a_name_is_an_identifier(name: str) -> None:
+    with pytest.raises(UsageError, match="an activation's name is letters, digits and underscores, got"):
+        snnconvert.activation(name)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "conv2d", "add"])
+def test_a_name_that_is_taken_is_refused(name: str) -> None:
+    before = BY_NAME[name]
+    with pytest.raises(UsageError, match=f"there is an operation '{name}' already\nhint: choose another name"):
+        snnconvert.activation(name)(wave)
+    assert BY_NAME[name] is before
+
+
+def test_a_function_may_be_registered_again_and_another_may_not() -> None:
+    snnconvert.activation("wave")(wave)
+    again = snnconvert.activation("wave")(wave)  # a notebook's cell runs twice
+    assert BY_NAME["wave"].function is again
+    with pytest.raises(UsageError, match="there is an operation 'wave' already"):
+        snnconvert.activation("wave")(torch.cosh)
+
+
+def test_it_is_one_call_and_one_site(network: Any, images: Tensor, spikes: Any) -> None:
+    registered = snnconvert.activation("wave")(wave)
+    model = network(lambda m, x: m.head(m.conv2(registered(m.conv2(registered(m.conv(x))), rate=0.5))))
+    graph = spikes(model, images)
+    calls = [n for n in graph.module.graph.nodes if n.target is registered]
+    assert [dict(n.kwargs) for n in calls] == [{}, {"rate": 0.5}]
+    assert [(s.name, s.spikes) for s in graph.sites] == [("wave", "ternary"), ("wave#2", "ternary")]
+    assert graph.audit.spiking
+    assert snnconvert.check(model, images).verdict == "spiking network: 2 sites, all ternary"
+
+
+def test_one_that_is_never_negative_fires_binary_spikes(network: Any, images: Tensor, spikes: Any) -> None:
+    registered = snnconvert.activation("hill", positive=True)(lambda x: 1 / torch.cosh(x))
+    graph = spikes(network(lambda m, x: m.head(m.conv2(registered(m.conv(x))))), images)
+    assert [s.spikes for s in graph.sites] == ["binary"]
+    assert "if" in graph.audit.executors
+
+
+@pytest.mark.parametrize("executor", ["counts", "layers", "steps"])
+def test_it_fires_the_rounded_value(network: Any, images: Tensor, executor: str) -> None:
+    registered = snnconvert.activation("wave")(wave)
+    model = network(lambda m, x: m.conv2(registered(m.conv(x))))
+    theta, steps = torch.tensor([0.05, 0.1, 1.5, 2.0]).double(), 4
+    graph = snnconvert.prepare(model, images)
+    snn = convert(graph, Thresholds({"wave": theta}, None, "given", "channel"), neuron="two-phase", steps=steps)
+    with torch.no_grad():
+        z = F.conv2d(images, model.conv.weight, model.conv.bias, padding=1)
+        level = (steps * wave(z) / theta.view(-1, 1, 1) + 0.5).floor().clamp(-steps, steps)
+        expected = model.conv2(level * theta.view(-1, 1, 1) / steps)
+    assert float(level.min()) < 0 < float(level.max())
+    assert torch.equal(snn.activity(images, executor=executor)["wave"], level)
+    assert torch.allclose(snn(images, executor=executor), expected, rtol=0, atol=1e-9)
+
+
+def test_an_artefact_needs_the_same_registration(network: Any, images: Tensor, tmp_path: Path) -> None:
+    registered = snnconvert.activation("wave")(wave)
+    model = network(lambda m, x: m.head(m.conv2(registered(m.conv(x), rate=3.0))))
+    graph = snnconvert.prepare(model, images)
+    thresholds = Thresholds({"wave": torch.full((4,), 2.0).double()}, None, "given", "channel")
+    snn = convert(graph, thresholds, neuron="two-phase", steps=8)
+    snnconvert.save(tmp_path / "wave.snn", snn, {"note": "of one's own"})
+    loaded, about = snnconvert.load(tmp_path / "wave.snn")
+    assert about == {"note": "of one's own"}
+    assert torch.equal(loaded(images), snn(images))
+    del OPERATIONS[BY_NAME.pop("wave").function]
+    with pytest.raises(
+        ArtefactRefused, match=r"unknown operation 'wave' .*\nhint: register it with snnconvert.activation"
+    ):
+        snnconvert.load(tmp_path / "wave.snn")
+    snnconvert.activation("wave")(wave)
+    assert torch.equal(snnconvert.load(tmp_path / "wave.snn")[0](images), snn(images))
