@@ -151,7 +151,7 @@ class CallSiteTracer(fx.Tracer):
             parts = target
         if parts is not None:
             return parts(*args, **kwargs)
-        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        proxy: Any = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         parts = self.sizes.value(proxy.node) if target in UNPACKED and kind != "placeholder" else None
         return tuple(proxy[i] for i in range(len(parts))) if isinstance(parts, tuple | list) else proxy
 
