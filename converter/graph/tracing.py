@@ -42,6 +42,8 @@ class _Proxy(fx.Proxy):
     On it ``y += x`` changes y for all that hold it, as on a tensor; torch's proxy makes a new one.
     """
 
+    is_nested = False  # torch's transformer layers ask
+
     @property
     def shape(self) -> Any:
         """The shape as a tuple: numbers, and a proxy for each size that follows the batch."""

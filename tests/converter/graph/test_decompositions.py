@@ -136,6 +136,17 @@ def test_attention_weights_cannot_be_used(network: Any, images: Tensor) -> None:
         prepare(model, images)
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_transformer_layer_of_torch_converts(
+    network: Any, images: Tensor, spikes: Any, norm_first: bool, activation: str
+) -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, 8, activation=activation, batch_first=True, norm_first=norm_first)
+    forward = lambda m, x: m.fc(m.layer(m.relu(m.conv(x)).flatten(2).transpose(1, 2)).mean(1))  # noqa: E731
+    graph = spikes(network(forward, layer=layer), images)
+    assert sum(n.target is F.scaled_dot_product_attention for n in graph.module.graph.nodes) == 1
+
+
 NORMS: list[nn.Module] = [
     nn.InstanceNorm2d(4),
     nn.InstanceNorm2d(4, affine=True),
