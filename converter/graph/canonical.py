@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import ModelRefused
 from . import functions
 from .operations import OPERATIONS
-from .signals import constants, imageless, structure
+from .signals import constants, imageless, is_structure
 from .sites import site_cap
 from .spellings import (
     ASSERTIONS,
@@ -100,11 +100,11 @@ def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
 
 def respell(module: fx.GraphModule) -> None:
     """Rewrite ``module`` in place: each call is one of a function, by the table's spelling, and overwrites nothing."""
-    numbers = structure(module.graph)
+    numbers: set[fx.Node] = set()  # a node that reads what was overwritten with a signal is none any more
     for node in list(module.graph.nodes):
-        if node in numbers:
-            continue
-        if node.op in ("call_function", "call_method"):
+        if is_structure(node, numbers):
+            numbers.add(node)
+        elif node.op in ("call_function", "call_method"):
             _redirect_in_place(node)
             _rename(node)
         elif node.op == "call_module":
@@ -156,13 +156,13 @@ def _rename(node: fx.Node) -> None:
             node.op, node.target = "call_function", torch.maximum if several else torch.amax
         return
     function = SYNONYMS.get(node.target)
-    if function is None or site_cap(node) is not None:
+    if function is None or site_cap(node) is not None or str(node.target).endswith("_as"):  # as another tensor's shape
         return
     if node.op == "call_method" and function in SPREAD_ARGUMENTS and all(_is_size(a) for a in node.args[1:]):
         node.args = (node.args[0], tuple(node.args[1:])) if node.args[1:] else node.args
-    if isinstance(node.target, str) and node.target.endswith("_as") and len(node.args) > 1:
-        return
     node.op, node.target = "call_function", function
+    if function is torch.pow and node.args[1:] == (2,):
+        node.target, node.args = torch.square, node.args[:1]
 
 
 def _is_size(argument: Any) -> bool:

@@ -31,17 +31,19 @@ def check(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Audit:
     """
     inputs = tuple(x.to("meta") for x in inputs_of(example))
     real = copy.deepcopy(model).eval()
+    found = _attempt(copy.deepcopy(real).to("meta"), inputs)
+    if found.convertible or any(parameter.is_meta for parameter in real.parameters()):
+        return found
+    return _attempt(real, tuple(x.new_zeros(x.shape, device="cpu") for x in inputs))  # shapes alone may not do
+
+
+def _attempt(model: nn.Module, inputs: tuple[Tensor, ...]) -> Audit:
     try:
-        return _check(copy.deepcopy(real).to("meta"), inputs)
+        return _check(model, inputs)
     except ModelRefused as error:
         return Audit((), (error.message,))
     except Exception as error:  # the meta device cannot do what needs numbers
-        if any(p.is_meta for p in real.parameters()):
-            return Audit((), (f"cannot be checked without weights ({first_line(error)})",))
-    try:
-        return _check(real, tuple(x.new_zeros(x.shape, device="cpu") for x in inputs))
-    except ModelRefused as error:
-        return Audit((), (error.message,))
+        return Audit((), (f"cannot be checked without weights ({first_line(error)})",))
 
 
 def _check(model: nn.Module, inputs: tuple[Tensor, ...]) -> Audit:

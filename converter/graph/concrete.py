@@ -16,16 +16,20 @@ from .signals import imageless
 from .spellings import RESHAPES, SYNONYMS
 
 
-def join(two: fx.GraphModule, three: fx.GraphModule) -> fx.GraphModule:
+def join(two: fx.GraphModule, three: fx.GraphModule, *others: fx.GraphModule) -> fx.GraphModule:
     """Return the graph ``two``, with what differs from ``three`` made to follow the number of images.
 
+    Args:
+        others: traces of other numbers of images, which must take the same path.
+
     Raises:
-        ModelRefused: the two take different paths, or a number that follows the batch is used for anything but a shape.
+        ModelRefused: the traces take different paths, or a number that follows the batch is used for anything but a
+            shape.
     """
     pairs = list(zip(two.graph.nodes, three.graph.nodes, strict=False))
-    same = len(two.graph.nodes) == len(three.graph.nodes)
-    if not same or any((a.op, str(a.target)) != (b.op, str(b.target)) for a, b in pairs):
-        raise ModelRefused("the forward pass takes another path for 2 images than for 3", _HINT)
+    for other in (three, *others):
+        if _path(other, pairs) != _path(two, pairs):
+            raise ModelRefused("the forward pass takes another path for another number of images", _HINT)
     twin = {b: a for a, b in pairs}
     image = next(n for n in two.graph.nodes if n.op == "placeholder")
     still = imageless(two.graph)
@@ -53,6 +57,18 @@ def join(two: fx.GraphModule, three: fx.GraphModule) -> fx.GraphModule:
 
 
 _HINT = "write the forward pass so that it does not depend on the number of images"
+
+
+def _path(module: fx.GraphModule, pairs: list[tuple[fx.Node, fx.Node]]) -> list[str]:
+    """Return what each node of ``module`` does, with its arguments where they are equal for 2 and for 3 images."""
+    nodes = list(module.graph.nodes)
+    if len(nodes) != len(pairs):
+        return []
+    return [
+        f"{node.op} {node.target} "
+        + (repr((node.args, node.kwargs)) if repr((a.args, a.kwargs)) == repr((b.args, b.kwargs)) else "")
+        for node, (a, b) in zip(nodes, pairs, strict=True)
+    ]
 
 
 def _read(module: fx.GraphModule, node: fx.Node) -> Any:

@@ -37,6 +37,35 @@ def _softmin(input: Tensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype |
     return F.softmax(-input, dim, dtype=dtype)
 
 
+def _t(input: Tensor) -> Tensor:
+    return input.transpose(0, 1)
+
+
+def _movedim(input: Tensor, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Tensor:
+    moved = [d % input.ndim for d in ((source,) if isinstance(source, int) else source)]
+    places = [d % input.ndim for d in ((destination,) if isinstance(destination, int) else destination)]
+    order = [d for d in range(input.ndim) if d not in moved]
+    for place, dimension in sorted(zip(places, moved, strict=True)):
+        order.insert(place, dimension)
+    return input.permute(order)
+
+
+def _zeros_like(input: Tensor, **properties: object) -> Tensor:
+    return input * 0.0
+
+
+def _ones_like(input: Tensor, **properties: object) -> Tensor:
+    return input * 0.0 + 1.0
+
+
+def _new_zeros(input: Tensor, *size: Any, **properties: object) -> Tensor:
+    return torch.zeros(*size, dtype=input.dtype, device=input.device)
+
+
+def _new_ones(input: Tensor, *size: Any, **properties: object) -> Tensor:
+    return torch.ones(*size, dtype=input.dtype, device=input.device)
+
+
 DECOMPOSITIONS: dict[Callable[..., Any] | str, Callable[..., Any]] = {
     F.glu: _glu,
     F.softmin: _softmin,
@@ -47,6 +76,14 @@ DECOMPOSITIONS: dict[Callable[..., Any] | str, Callable[..., Any]] = {
     torch.lerp: _lerp,
     "lerp": _lerp,
     torch.rsub: _rsub,
+    torch.t: _t,
+    "t": _t,
+    torch.movedim: _movedim,
+    "movedim": _movedim,
+    torch.zeros_like: _zeros_like,
+    torch.ones_like: _ones_like,
+    "new_zeros": _new_zeros,
+    "new_ones": _new_ones,
 }
 """A function or (a string) a tensor method, and what the tracer calls in its place."""
 

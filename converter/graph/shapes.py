@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from ..errors import ModelRefused
 from .on_shapes import OnShapes
 from .operations import LAYOUT, SYNAPSES
 from .signals import constants, nodes_in
@@ -22,6 +23,8 @@ from .sites import site_of
 from .specialise import run_shapes
 
 Shape = tuple[int, ...]
+
+_FAULT = "does it change the type of a tensor on the way? if not, this is a fault of snnconvert: please report it"
 
 _CHANNELS_SECOND = frozenset({*SYNAPSES.values(), F.group_norm, F.instance_norm}) - {F.linear}
 _CHANNELS_LAST = frozenset({F.linear, F.layer_norm, F.rms_norm, F.scaled_dot_product_attention, torch.matmul})
@@ -32,8 +35,14 @@ def record_shapes(module: fx.GraphModule, shapes: tuple[Shape, ...], dtype: torc
 
     Args:
         shapes: of one image of each input.
+
+    Raises:
+        ModelRefused: the graph fails on images of these shapes.
     """
-    two, three = run_shapes(module, shapes, dtype, on_shapes)
+    try:
+        two, three = run_shapes(module, shapes, dtype, on_shapes)
+    except ModelRefused as error:
+        raise ModelRefused(f"the model runs, but its rewritten graph does not: {error.message}", _FAULT) from error
     fixed = constants(module.graph)
     for node in module.graph.nodes:
         if node in fixed or node.op == "output":

@@ -24,12 +24,17 @@ def structure(graph: fx.Graph) -> set[fx.Node]:
     """Return the nodes that hold numbers read off a tensor's shape or type, and what is computed from them."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        inputs = node.all_input_nodes
-        if node.op in ("call_function", "call_method") and (
-            _reads_structure(node) or node.target in ASSERTIONS or (inputs and all(n in found for n in inputs))
-        ):
+        if is_structure(node, found):
             found.add(node)
     return found
+
+
+def is_structure(node: fx.Node, before: set[fx.Node]) -> bool:
+    """Return whether ``node`` holds structure, given those ``before`` it that do."""
+    inputs = node.all_input_nodes
+    return node.op in ("call_function", "call_method") and (
+        _reads_structure(node) or node.target in ASSERTIONS or (bool(inputs) and all(n in before for n in inputs))
+    )
 
 
 def imageless(graph: fx.Graph) -> set[fx.Node]:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,7 +22,7 @@ from .concrete import join
 from .decompositions import DECOMPOSITIONS, attend, normalise_instance
 from .on_shapes import OnShapes
 from .sizes import Sizes
-from .spellings import UNPACKED
+from .spellings import PAIRS, UNPACKED
 
 LEAVES = (_BatchNorm,)
 """Modules whose own code cannot be traced: it looks at the rank of its input."""
@@ -93,6 +93,16 @@ class _Proxy(fx.Proxy):
             return iter([operator.getitem(self, i) for i in range(len(self))])
         return super().__iter__()
 
+    @property
+    def mT(self) -> Any:  # noqa: N802
+        """The tensor with its last two dimensions exchanged."""
+        return self.transpose(-2, -1)
+
+    @property
+    def T(self) -> Any:  # noqa: N802
+        """The tensor with its dimensions in reverse order."""
+        return self.permute(tuple(reversed(range(self.ndim))))
+
     def __setitem__(self, index: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", functions.assign, (self, index, value), {})
 
@@ -110,6 +120,13 @@ class _Proxy(fx.Proxy):
 
     def __itruediv__(self, other: Any) -> Any:
         return self._overwrite(operator.itruediv, other)
+
+
+class Pair(NamedTuple):
+    """What a maximum along a dimension returns."""
+
+    values: Any
+    indices: Any
 
 
 class CallSiteTracer(fx.Tracer):
@@ -154,8 +171,12 @@ class CallSiteTracer(fx.Tracer):
         if parts is not None:
             return parts(*args, **kwargs)
         proxy: Any = super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        parts = self.sizes.value(proxy.node) if target in UNPACKED and kind != "placeholder" else None
-        return tuple(proxy[i] for i in range(len(parts))) if isinstance(parts, tuple | list) else proxy
+        several = kind in ("call_function", "call_method") and (target in UNPACKED or target in PAIRS)
+        found = self.sizes.value(proxy.node) if several else None
+        if not isinstance(found, tuple | list):
+            return proxy
+        results = tuple(proxy[i] for i in range(len(found)))
+        return Pair(*results) if target in PAIRS else results
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -231,8 +252,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes) ->
         return _trace(model, example, on_shapes)
     except ModelRefused as refusal:
         try:
-            two, three = (_trace(model, example, on_shapes, batch) for batch in (2, 3))
-            return join(two, three)
+            return join(*(_trace(model, example, on_shapes, batch) for batch in (2, 3, 1, 7)))
         except Exception:  # what the first way found is closer to the model's code
             raise refusal from None
 

@@ -143,12 +143,14 @@ class Steps:
     def _mean(self, node: fx.Node, source: fx.Node) -> Any:
         if source in self.steady:
             return self.steady[source]
-        return self.total.pop((node, source)) / self.steps
+        return self.total[node, source] / self.steps
 
     def _close(self, node: fx.Node) -> None:
         """End the window that ``node`` listened to."""
         if node.op != "call_module":
             self.steady[node] = apply(node, lambda source: self._mean(node, source))
+            for source in node.all_input_nodes:
+                self.total.pop((node, source), None)
             return
         source = node.all_input_nodes[0]
         neuron = self.network.neuron(node)

@@ -62,6 +62,14 @@ def transformer(net: Any, x: Tensor) -> Tensor:
     return net.head(h[:, 0])
 
 
+def sequence_first(net: Any, x: Tensor) -> Tensor:
+    """Attend with the images in the second dimension; add a train and what never changes to what comes back."""
+    steady = net.patch(x).flatten(2).permute(2, 0, 1)
+    h = net.patch(x).relu().flatten(2).permute(2, 0, 1)
+    h = h + net.attention(h, h, h, need_weights=False)[0] + steady
+    return net.head(net.out(net.hidden(net.norm(h)).transpose(0, 1).relu()).mean(1))
+
+
 def windows(net: Any, x: Tensor) -> Tensor:
     """Attend within four shifted windows, which lie in the first dimension with the images, two of them masked."""
     h = net.norm(net.patch(x).permute(0, 2, 3, 1))
@@ -77,7 +85,8 @@ def windows(net: Any, x: Tensor) -> Tensor:
 
 
 def softmax(net: Any, x: Tensor) -> Tensor:
-    return net.head(net.b(net.a(x).softmax(1)).relu().mean((2, 3)))
+    h = net.b(net.a(x).softmax(1)).relu()
+    return net.head((h * h).mean((2, 3)))  # one signal twice
 
 
 def two_inputs(net: Any, x: Tensor, y: Tensor) -> dict[str, Any]:
@@ -105,6 +114,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "max-pools": lambda: Made(pools, a=conv(2, 4), b=conv(4, 4), c=conv(4, 4, 1), head=nn.Linear(4, 3)),
     "layer norm": lambda: Made(mixer, **patched(**mlp())),
     "attention": lambda: Made(transformer, **patched(**mlp(), attention=nn.MultiheadAttention(6, 2, batch_first=True))),
+    "attention, sequence first": lambda: Made(
+        sequence_first, **patched(**mlp(), attention=nn.MultiheadAttention(6, 2))
+    ),
     "window attention": lambda: Made(
         windows, **patched(qkv=nn.Linear(6, 18), project=nn.Linear(6, 6), mask=nn.Linear(16, 4))
     ),
@@ -170,7 +182,9 @@ def test_activity_is_that_of_every_site_and_of_both_signs(name: str, neuron: str
             assert counts.max() > 0
             assert (-5 <= counts.min() < 0) if site.signed else (counts.min() == 0)
             assert counts.max() <= 5
-    assert any(site.signed for site in model.graph.sites) != (name == "softmax")
+    signed = any(site.signed for site in model.graph.sites)
+    assert signed != (name == "softmax")
+    assert model.levels == (11 if signed else 6)
 
 
 @pytest.mark.parametrize("shuffle", ["none", "per-neuron"])
