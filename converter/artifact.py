@@ -18,7 +18,7 @@ from .errors import ArtefactRefused, ModelRefused, SnnconvertError
 from .graph import PreparedGraph, Proof, Site, audit
 from .graph.canonical import attribute
 from .graph.on_shapes import OnShapes
-from .graph.operations import BY_NAME, OPERATIONS
+from .graph.operations import BY_NAME, OPERATIONS, SYNAPSES
 from .graph.shapes import record_shapes
 from .graph.sites import site_of
 from .simulation import SpikingModel
@@ -185,6 +185,7 @@ def _decode_model(tensors: dict[str, Tensor], document: dict[str, Any]) -> Spiki
     weights = [tensor for name, tensor in tensors.items() if name.startswith("weights.")]
     dtype = next((t.dtype for t in weights if t.is_floating_point()), torch.float32)
     record_shapes(module, shapes, dtype, OnShapes())
+    _check_biases(module)
     values = {site["name"]: tensors[f"threshold.{child}"] for child, site in document["sites"].items()}
     made = document["thresholds"]
     return SpikingModel(
@@ -212,6 +213,18 @@ def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.Gr
     graph.output_node()  # raises where there is none
     graph.lint()
     return fx.GraphModule(root, graph)
+
+
+def _check_biases(module: fx.GraphModule) -> None:
+    """Raise ArtefactRefused where a bias does not fit its layer, which shapes alone do not tell torch."""
+    for node in module.graph.nodes:
+        bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        if node.target not in SYNAPSES.values() or not isinstance(bias, fx.Node) or bias.op != "get_attr":
+            continue
+        channels = node.meta["shape"][-1 if node.target is SYNAPSES["linear"] else 1]
+        found = tuple(attribute(module, str(bias.target)).shape)
+        if found != (channels,):
+            raise ArtefactRefused(f"{node.name} has a bias of shape {found}, not ({channels},)", "convert again")
 
 
 def _decode_site(site: dict[str, Any]) -> Site:

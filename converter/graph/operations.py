@@ -246,4 +246,4 @@ OPERATIONS: dict[Function, Operation] = {operation.function: operation for opera
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in _TABLE}
 """The table, by the name that artefacts use."""
 
-MAX_POOLS: frozenset[Function] = frozenset(function for name, function in _MAXIMA.items() if name != "amax")
+MAX_POOLS: frozenset[Function] = frozenset(_MAXIMA.values())

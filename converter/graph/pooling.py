@@ -29,7 +29,7 @@ def move_max_pools(module: fx.GraphModule) -> list[str]:
     while waiting:
         pool = waiting.pop(0)  # in the order of the graph: a pool of a pool finds the first one moved
         source = pool.args[0]
-        if _is_concat_of_sites(source):
+        if _is_concat_of_sites(source) and pool.target is not torch.amax:  # which may take the maximum of channels
             waiting += _pool_each_branch(pool, source)
             continue
         site = site_of(source)

@@ -49,6 +49,8 @@ def place_sites(module: fx.GraphModule) -> list[str]:
     for node in list(module.graph.nodes):
         if kinds[node] in (None, Kind.LINEAR) or node in fixed or node not in feeding:
             continue
+        if kinds[node] is Kind.WINDOW and all(kinds[reader] is Kind.WINDOW for reader in node.users):
+            continue  # the last pool of a chain is encoded
         if node.target is functions.pad_lowest:  # what it pads with is for the maximum after it alone
             continue
         if kinds[node] is Kind.ACTIVATION:

@@ -74,8 +74,7 @@ class Schedule:
         level: dict[fx.Node, int] = {}
         for node in self.graph.nodes:
             waits = node in self.windowed or (site_of(node) is not None and self.delayed)
-            moving = node in self.windowed
-            inputs = [n for n in node.all_input_nodes if not (moving and n in self.constant)]
+            inputs = node.all_input_nodes
             level[node] = max((level[n] + (waits and n not in self.windowed) for n in inputs), default=0)
         return level
 

@@ -47,7 +47,8 @@ def test_every_operation_of_a_network_by_class(run: Run) -> None:
 def test_a_network_of_a_thousand_million_parameters_needs_no_weights(run: Run) -> None:
     document = run("check", "timm:vit_giant_patch14_224", "--json").document
     assert document["parameters"] > 1e9
-    assert document["convertible"] and not document["spiking"]
+    assert document["convertible"]
+    assert not document["spiking"]
     assert {each["role"] for each in document["operations"]} <= CLASSES
     analog = {each["name"] for each in document["analog"]}
     assert analog == {"layer_norm", "scaled_dot_product_attention"}
@@ -70,11 +71,13 @@ def test_all_reasons_at_once(run: Run, own_model: Callable[[str], str]) -> None:
     reference = own_model("        x = torch.fft.rfft2(self.conv(x)).abs()\n        x = torch.relu(torch.sort(x)[0])")
     result = run("check", reference, "--size", "3x8x8")
     assert result.code == 3
-    assert "fft_rfft2" in result.stderr and "sort" in result.stderr
+    assert "fft_rfft2" in result.stderr
+    assert "sort" in result.stderr
     assert f"{reference.partition(':')[0]}.py:13" in result.stderr
     assert f"{reference.partition(':')[0]}.py:14" in result.stderr
     document = run("check", reference, "--size", "3x8x8", "--json").document
-    assert len(document["reasons"]) == 2 and not document["convertible"]
+    assert len(document["reasons"]) == 2
+    assert not document["convertible"]
     unsupported = [each for each in document["operations"] if each["role"] == "unsupported"]
     assert [each["name"] for each in unsupported] == ["fft_rfft2", "sort"]
     assert all(each["advice"] for each in unsupported)
