@@ -118,7 +118,12 @@ def canonicalise(module: fx.GraphModule) -> None:
     for node in list(graph.nodes):
         if node.target is F.pad and -math.inf in (*node.args[3:4], node.kwargs.get("value")):
             node.target, node.args, node.kwargs = functions.pad_lowest, node.args[:2], {}
-        if node.target in IDENTITIES:
+        if node.target in IDENTITIES and node.meta.get("dtype") != node.args[0].meta.get(
+            "dtype", node.meta.get("dtype")
+        ):
+            node.op, node.target = "call_function", functions.to_dtype
+            node.args, node.kwargs = (node.args[0], node.meta["dtype"]), {}
+        elif node.target in IDENTITIES:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     graph.eliminate_dead_code()

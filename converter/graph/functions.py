@@ -28,6 +28,11 @@ def pad_lowest(x: Tensor, pad: tuple[int, ...]) -> Tensor:
     return F.pad(x, pad, value=torch.finfo(x.dtype).min)
 
 
+def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``x`` in another type of number, such as a comparison's result as zeros and ones."""
+    return x.to(dtype)
+
+
 def assign(x: Tensor, index: object, value: Tensor | float) -> Tensor:
     """Return ``x`` with ``value`` at ``index``: what ``x[index] = value`` makes of it."""
     result = x.clone()

@@ -197,6 +197,7 @@ _ANALOG: dict[str, Function] = {
     "where": torch.where,
     "masked_fill": torch.masked_fill,
     "gather": torch.gather,
+    "to_dtype": functions.to_dtype,
     "argmax": torch.argmax,
     "gt": torch.gt,
     "ge": torch.ge,

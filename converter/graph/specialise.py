@@ -43,6 +43,8 @@ class _Recorder(fx.Interpreter):
             result = self.on_shapes(n.target, args, kwargs)
         else:
             result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["dtype"] = result.dtype
         self.values[n] = tree_map(lambda v: v.shape if isinstance(v, Tensor) else v, result)
         return result
 
