@@ -64,7 +64,8 @@ def place_sites(module: fx.GraphModule) -> list[str]:
             _insert_pair(module, at, readers, _name(node, names))
         else:
             _insert(module, at, readers, Site(_name(node, names), signed=at not in positive))
-    return [f"{encoders} analog values encoded as spikes for the weights that follow"] if encoders else []
+    what = "1 value is" if encoders == 1 else f"{encoders} values are"
+    return [f"{what} encoded as spikes for the weights that follow"] if encoders else []
 
 
 def _feeding_weights(graph: fx.Graph, fixed: set[fx.Node], kinds: dict[fx.Node, Kind | None]) -> set[fx.Node]:
