@@ -132,9 +132,8 @@ class Audit:
         }
 
 
-def no_streaming(signed: Iterable[str]) -> str:
-    """Return why a streaming neuron cannot take the sites ``signed``."""
-    names = list(signed)
+def no_streaming(names: list[str]) -> str:
+    """Return why a streaming neuron cannot take the signed sites ``names``."""
     return (
         f"'if' neurons fire while they integrate and take the ReLU family only, and {len(names)} "
         f"site{'s' * (len(names) > 1)} must fire spikes of both signs ({listed(names)}); use 'two-phase' or 'tpp'"

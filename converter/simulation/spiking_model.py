@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import DataRefused, ModelRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
-from ..graph.audit import Role, no_streaming
+from ..graph.audit import Role
 from ..graph.sites import site_of
 from ..neurons import NEURONS, SHUFFLES, Neuron, Noise, Place
 from ..thresholds import Thresholds
@@ -63,9 +63,9 @@ class SpikingModel(nn.Module):
         choice("shuffle", shuffle, SHUFFLES)
         check_steps(steps)
         check_seed(seed)
-        signed = [site.name for site in graph.sites if site.signed]
-        if signed and NEURONS[neuron].streaming:
-            raise ModelRefused(no_streaming(signed))
+        reason = graph.audit.neurons[neuron]
+        if reason is not None:
+            raise ModelRefused(reason)
         thresholds.check(graph, steps)
         self.graph, self.thresholds = graph, thresholds
         self.seed, self.options = seed, dict(options or {})
