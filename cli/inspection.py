@@ -3,8 +3,10 @@
 Commands import this module late, because it imports torch.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -18,7 +20,8 @@ from .output import Table
 
 def inspect(loaded: LoadedModel) -> Audit:
     """Return what each operation of a model would become."""
-    return check(loaded.model, torch.empty(2, *loaded.preprocessing.size, device="meta"))
+    with redirect_stdout(sys.stderr):  # a model may print
+        return check(loaded.model, torch.empty(2, *loaded.preprocessing.size, device="meta"))
 
 
 def describe(loaded: LoadedModel, found: Audit) -> tuple[dict[str, Any], list[Table]]:
@@ -58,7 +61,8 @@ def refusal(found: Audit, *, strict: bool) -> tuple[str, str | None] | None:
         return f"{len(found.reasons)} reasons against a conversion:\n{_lines(found.reasons)}", None
     analog = found.of(Role.ANALOG)
     if strict and analog:
-        return f"{len(analog)} operations are not spiking:\n{_lines(map(_place, analog))}", "leave out --strict"
+        count = "1 operation is" if len(analog) == 1 else f"{len(analog)} operations are"
+        return f"{count} not spiking:\n{_lines(map(_place, analog))}", "leave out --strict"
     return None
 
 

@@ -4,7 +4,9 @@ Commands import this module late, because it imports torch.
 """
 
 import math
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,8 @@ def open_skeleton(
 def prepare_model(out: Output, loaded: LoadedModel, device: torch.device) -> PreparedGraph:
     """Prepare a model on ``device``, and say what was rewritten and how far the graph is from the model."""
     example = torch.randn(PROOF_IMAGES, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
-    graph = prepare(loaded.model, example)
+    with redirect_stdout(sys.stderr):  # a model may print
+        graph = prepare(loaded.model, example)
     graph.module.to(device)
     for number, note in enumerate(graph.notes):
         out.talk("" if number else "prepared", note)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,11 +92,11 @@ def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, execu
     for seed in seeds:
         model.seed = seed
         if model.answers_every_step and executor is None:
-            outputs.append(model.by_t(images, index=index))
+            outputs.append(_tensor(model.by_t(images, index=index), "the spiking network"))
         else:
-            outputs.append(model(images, index=index, executor=executor)[None])
+            outputs.append(_tensor(model(images, index=index, executor=executor), "the spiking network")[None])
         _check_logits(outputs[-1][-1], labels, "the spiking network")
-    expected = ann(images)
+    expected = _tensor(ann(images), "the ANN")
     _check_logits(expected, labels, "the ANN")
     logits = torch.stack(outputs)  # [seeds, T or 1, batch, classes]
     if logits.shape[-1] != expected.shape[-1]:
@@ -109,6 +110,15 @@ def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, execu
         _top5(expected, labels),
         _top5(logits[:, -1], labels),
     )
+
+
+def _tensor(output: Any, what: str) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise ModelRefused(
+            f"accuracy is one of logits [batch, classes], but {what} returns a {type(output).__name__}",
+            "convert the part of the model that classifies, or score the outputs in Python",
+        )
+    return output
 
 
 def _summary(marks: list[_Marks], stochastic: bool) -> tuple[Reference, Spiking, list[float]]:

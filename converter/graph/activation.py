@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import unwrap
 
 from torch import Tensor, fx
 
@@ -9,6 +10,12 @@ from ..errors import UsageError
 from .operations import BY_NAME, OPERATIONS, Kind, Operation, Range, Signals
 
 Elementwise = Callable[..., Tensor]
+
+
+def _code(function: Elementwise) -> object:
+    """Return what tells a function from another one of the same name; reloading a module gives the same."""
+    code = getattr(unwrap(function), "__code__", None)
+    return function if code is None else (code.co_code, code.co_consts, code.co_names, function.__qualname__)
 
 
 def activation(name: str, *, positive: bool = False) -> Callable[[Elementwise], Elementwise]:
@@ -32,7 +39,7 @@ def activation(name: str, *, positive: bool = False) -> Callable[[Elementwise], 
 
     def register(function: Elementwise) -> Elementwise:
         known = BY_NAME.get(name)
-        if known is not None and getattr(known.function, "__qualname__", None) != function.__qualname__:
+        if known is not None and _code(known.function) != _code(function):
             raise UsageError(f"there is an operation {name!r} already", "choose another name")
 
         @wraps(function)

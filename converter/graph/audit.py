@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import torch
 from torch import fx
 
 from ..errors import ModelRefused
@@ -43,6 +44,7 @@ class Entry:
         path: of the module that makes the call.
         source: the line of the model's code, empty where it is not known.
         spikes: what travels on a site's output wire, "binary" or "ternary"; None elsewhere.
+        function: the activation function that a site's neurons encode, None where that is a ReLU.
         advice: what to do or to know, where there is something.
     """
 
@@ -51,6 +53,7 @@ class Entry:
     path: str
     source: str
     spikes: str | None = None
+    function: str | None = None
     advice: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -88,8 +91,8 @@ class Audit:
     def neurons(self) -> dict[str, str | None]:
         """For each neuron model why it cannot take the sites of this network, or None where it can."""
         refusal = "; ".join(self.reasons) or None
-        signed = [entry.name for entry in self.of(Role.SITE) if entry.spikes == "ternary"]
-        streaming = refusal or (no_streaming(signed) if signed else None)
+        others = [entry.name for entry in self.of(Role.SITE) if entry.spikes == "ternary" or entry.function]
+        streaming = refusal or (no_streaming(others) if others else None)
         return {"if": streaming, "two-phase": refusal, "tpp": refusal}
 
     @property
@@ -133,10 +136,12 @@ class Audit:
 
 
 def no_streaming(names: list[str]) -> str:
-    """Return why a streaming neuron cannot take the signed sites ``names``."""
+    """Return why a streaming neuron cannot take the sites ``names``."""
+    verb = "is" if len(names) == 1 else "are"
     return (
         f"'if' neurons fire while they integrate and take the ReLU family only, and {len(names)} "
-        f"site{'s' * (len(names) > 1)} must fire spikes of both signs ({listed(names)}); use 'two-phase' or 'tpp'"
+        f"site{'s' * (len(names) > 1)} {verb} of other functions, or must fire spikes of both signs ({listed(names)}); "
+        "use 'two-phase' or 'tpp'"
     )
 
 
@@ -166,16 +171,27 @@ def audit(module: fx.GraphModule) -> Audit:
 
 
 def _inside_a_site(node: fx.Node, fixed: set[fx.Node]) -> bool:
-    """Return whether ``node`` is an activation function whose value only a site's neurons read."""
+    """Return whether ``node`` is an activation function whose value only sites' neurons read."""
+    return kind_of(node, fixed) is Kind.ACTIVATION and _only_sites_read(node)
+
+
+def _only_sites_read(node: fx.Node) -> bool:
     readers = list(node.users)
-    return kind_of(node, fixed) is Kind.ACTIVATION and bool(readers) and all(site_of(r) is not None for r in readers)
+    return bool(readers) and all(
+        site_of(reader) is not None or (reader.target is torch.transpose and _only_sites_read(reader))
+        for reader in readers
+    )
 
 
 def _entry(node: fx.Node, fixed: set[fx.Node]) -> Entry:
     path, source = node.meta.get("path") or "", node.meta.get("source") or ""
     site = site_of(node)
     if site is not None:
-        return Entry(site.name, Role.SITE, path, source, site.spikes)
+        before = node.all_input_nodes[0]
+        while before.target is torch.transpose and _only_sites_read(before):
+            before = before.all_input_nodes[0]
+        function = describe(before) if _inside_a_site(before, fixed) else None
+        return Entry(site.name, Role.SITE, path, source, site.spikes, function)
     kind = kind_of(node, fixed)
     if kind is None:
         raise ModelRefused(f"{describe(node)} at {path} has no place in a spiking network", _FAULT)

@@ -92,6 +92,8 @@ def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
     target = SYNONYMS.get(node.target, node.target)
     if target in IDENTITIES and node.op == "call_function":  # a dropout may be on at inference
         return True not in (node.kwargs.get("training"), node.kwargs.get("train"), *node.args[2:3])
+    if target in PAIRS and not _is_along_a_dimension(node):
+        return True
     if target in UNPACKED or target in PAIRS:
         return all(user.target is operator.getitem and isinstance(user.args[1], int) for user in node.users)
     known = target in IDENTITIES or target in ASSERTIONS or target in RESHAPES or target is F.batch_norm
@@ -155,10 +157,10 @@ def _take_inplace(node: fx.Node) -> bool:
 
 
 def _rename(node: fx.Node) -> None:
-    if node.target in (torch.max, "max"):
-        several = len(node.args) > 1 and isinstance(node.args[1], fx.Node)
-        if several or len(node.args) + len(node.kwargs) == 1:
-            node.op, node.target = "call_function", torch.maximum if several else torch.amax
+    if node.target in PAIRS:
+        if not _is_along_a_dimension(node):
+            first, _ = PAIRS[node.target]
+            node.op, node.target = "call_function", _OF_TWO[first] if len(node.args) > 1 else first
         return
     function = SYNONYMS.get(node.target)
     if function is None or site_cap(node) is not None or str(node.target).endswith("_as"):  # as another tensor's shape
@@ -168,6 +170,15 @@ def _rename(node: fx.Node) -> None:
     node.op, node.target = "call_function", function
     if function is torch.pow and node.args[1:] == (2,):
         node.target, node.args = torch.square, node.args[:1]
+
+
+_OF_TWO = {torch.amax: torch.maximum, torch.amin: torch.minimum}
+
+
+def _is_along_a_dimension(node: fx.Node) -> bool:
+    """Return whether ``node`` gives a pair; a maximum of two tensors, or of all of one, is one tensor."""
+    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    return isinstance(dimension, int | tuple | list) or "std" in str(node.target) or "var" in str(node.target)
 
 
 def _is_size(argument: Any) -> bool:
@@ -220,7 +231,8 @@ def fold_constants(module: fx.GraphModule) -> None:
             values[node] = getattr(interpreter, node.op)(node.target, args, kwargs)
         if isinstance(values[node], Tensor) and any(user not in fixed for user in node.users):
             with module.graph.inserting_before(node):
-                node.replace_all_uses_with(add_constant(module, f"{node.name}_value", values[node]))
+                stored = add_constant(module, f"{node.name}_value", values[node])
+            node.replace_all_uses_with(stored, delete_user_cb=lambda user: user not in fixed)
         elif any(user not in fixed for user in node.users):
             _write_out(node, values[node])
     module.graph.eliminate_dead_code()

@@ -2,24 +2,27 @@
 
 import copy
 
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 from ..errors import ModelRefused
 from .audit import Audit, Entry, Role, audit, refusal
-from .canonical import describe, unsupported
+from .canonical import describe, respell, unsupported
+from .claims import check_claims
 from .on_shapes import OnShapes
-from .operations import OPERATIONS, Kind
-from .prepare import rewrite
-from .signals import imageless
+from .operations import Kind
+from .prepare import copy_of, rewrite_traced
+from .signals import constants, imageless, kind_of
 from .sites import site_cap
 from .specialise import inputs_of
-from .spellings import SYNONYMS
 from .tracing import first_line, trace
 
 
 def check(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Audit:
     """Return what ``model`` would become; it is traced on shapes alone, and may lie on torch's meta device.
+
+    Where it has weights, each operation is also run on noise against what is claimed of it.
 
     Args:
         model: any module.
@@ -29,45 +32,59 @@ def check(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Audit:
     Raises:
         ModelRefused: the example is not one. What speaks against the model itself is in `Audit.reasons`.
     """
-    inputs = tuple(x.to("meta") for x in inputs_of(example))
-    real = copy.deepcopy(model).eval()
-    found = _attempt(copy.deepcopy(real).to("meta"), inputs)
-    if found.convertible or any(parameter.is_meta for parameter in real.parameters()):
-        return found
-    return _attempt(real, tuple(x.new_zeros(x.shape, device="cpu") for x in inputs))  # shapes alone may not do
-
-
-def _attempt(model: nn.Module, inputs: tuple[Tensor, ...]) -> Audit:
+    given = inputs_of(example)
     try:
+        real = copy_of(model)
+    except ModelRefused as error:
+        return Audit((), (str(error),))
+    dtype = next((p.dtype for p in real.parameters() if p.is_floating_point()), torch.float32)
+    found = _attempt(copy.deepcopy(real).to("meta"), tuple(x.to("meta", dtype) for x in given))
+    if any(tensor.is_meta for tensor in (*real.parameters(), *real.buffers())):
+        return found
+    device = next((p.device for p in real.parameters()), torch.device("cpu"))
+    return _attempt(real, tuple(torch.zeros(x.shape, dtype=dtype, device=device) for x in given), found)
+
+
+def _attempt(model: nn.Module, inputs: tuple[Tensor, ...], before: Audit | None = None) -> Audit:
+    """Check ``model`` on shapes alone or, after what was found ``before`` so, with its weights."""
+    try:
+        if before is not None and before.of(Role.UNSUPPORTED):
+            return before
         return _check(model, inputs)
     except ModelRefused as error:
-        return Audit((), (error.message,))
+        return Audit((), (str(error),))
     except Exception as error:  # the meta device cannot do what needs numbers
         return Audit((), (f"cannot be checked without weights ({first_line(error)})",))
 
 
 def _check(model: nn.Module, inputs: tuple[Tensor, ...]) -> Audit:
-    module = trace(model, inputs, OnShapes())
+    on_shapes = OnShapes()
+    module = trace(model, inputs, on_shapes)
     found = unsupported(module)
     if found:
-        still = imageless(module.graph)
-        others = [
-            Entry(describe(node), role, node.meta["path"], node.meta["source"])
-            for node in module.graph.nodes
-            if node not in still and (role := _likely_role(module, node)) is not None
-        ]
-        return refusal(found, others)
-    return audit(rewrite(model, inputs)[0])
+        return refusal(found, _others(module))
+    module, _ = rewrite_traced(module, inputs, on_shapes)
+    if not inputs[0].is_meta:
+        check_claims(module, inputs)
+    return audit(module)
 
 
-def _likely_role(module, node) -> Role | None:  # type: ignore[no-untyped-def]
-    """Return what ``node`` of a traced graph would become if there were nothing unsupported beside it."""
-    if site_cap(node) is not None:
-        return Role.SITE
-    if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), _BatchNorm):
-        return Role.LINEAR
-    operation = OPERATIONS.get(SYNONYMS.get(node.target, node.target))
-    if operation is None:
-        return None
-    roles = {Kind.LINEAR: Role.LINEAR, Kind.WINDOW: Role.WINDOW, Kind.ACTIVATION: Role.SITE, Kind.ANALOG: Role.ANALOG}
-    return roles[operation.kind]
+def _others(module: fx.GraphModule) -> list[Entry]:
+    """Return what the supported operations of a traced graph would become if there were no others."""
+    respell(module)
+    still, fixed = imageless(module.graph), constants(module.graph)
+    entries = []
+    for node in module.graph.nodes:
+        kind = Kind.ACTIVATION if site_cap(node) is not None else kind_of(node, fixed)
+        kind = Kind.LINEAR if node.target is F.batch_norm else kind
+        if node not in still and kind is not None:
+            entries.append(Entry(describe(node), _ROLES[kind], node.meta["path"], node.meta["source"]))
+    return entries
+
+
+_ROLES = {
+    Kind.LINEAR: Role.LINEAR,
+    Kind.WINDOW: Role.WINDOW,
+    Kind.ACTIVATION: Role.SITE,
+    Kind.ANALOG: Role.ANALOG,
+}

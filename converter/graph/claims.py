@@ -12,8 +12,9 @@ from torch import Tensor, fx
 
 from ..errors import ModelRefused
 from .canonical import describe
-from .operations import Kind
-from .signals import constants, kind_of
+from .operations import Kind, Range
+from .shapes import rows_of
+from .signals import constants, kind_of, operation_of
 from .sites import site_of
 
 TOLERANCE = 1e-4
@@ -32,6 +33,8 @@ def check_images(module: fx.GraphModule) -> None:
     output = next(n for n in module.graph.nodes if n.op == "output")
     faults = []
     for node in module.graph.nodes:
+        if node in fixed and output in node.users:
+            faults.append(_complain(node, "is an output that depends on no image"))
         if node in fixed or node is output:
             continue
         batch, site = node.meta["batch"], site_of(node)
@@ -39,6 +42,8 @@ def check_images(module: fx.GraphModule) -> None:
             fault = "mixes the images of a batch"
         elif site is not None and (batch != 0 or len(node.meta["shape"]) < 2):
             fault = "is an activation whose images are not in the first dimension, or that has no channels"
+        elif output in node.users and not node.meta.get("dtype", torch.float32).is_floating_point:
+            fault = f"is an output of {node.meta['dtype']}, which has no mean over time"
         elif output in node.users and (batch != 0 or node.meta["shape"][0] != 1):
             fault = "is an output that does not have the images in its first dimension"
         else:
@@ -91,16 +96,19 @@ class _Checker(fx.Interpreter):
     def _noise(self, like: Tensor) -> Tensor:
         if not like.is_floating_point():
             return like
+        return torch.randn(like.shape, generator=self._generator(like), dtype=like.dtype, device=like.device)
+
+    def _generator(self, like: Tensor) -> torch.Generator:
         if self.generator is None:
             self.generator = torch.Generator(like.device).manual_seed(0)
-        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
+        return self.generator
 
     def _check(self, node: fx.Node, result: Tensor) -> None:
         linear = kind_of(node, self.fixed) is Kind.LINEAR
         weights = (0.25, 0.75) if linear else (1.0, 0.0)
 
         def join(value: Tensor, of: fx.Node) -> Tensor:
-            dim, rows = of.meta["batch"], of.meta["shape"][of.meta["batch"]]
+            dim, rows = of.meta["batch"], rows_of(of)
             first, second = value.narrow(dim, 0, rows), value.narrow(dim, rows, rows)
             return weights[0] * first + weights[1] * second if linear else first
 
@@ -115,9 +123,26 @@ class _Checker(fx.Interpreter):
             self.faults.append(_complain(node, mixed))
             return
         expected = join(result, node)
+        if kind_of(node, self.fixed) is Kind.ACTIVATION:
+            self._check_activation(node, result)
         if found.shape != expected.shape or not _close(found, expected):
             fault = "is not linear, or mixes images, with these arguments" if linear else mixed
             self.faults.append(_complain(node, fault))
+
+    def _check_activation(self, node: fx.Node, result: Tensor) -> None:
+        """Check that each number of ``result`` depends on its own input alone, and on the sign it is known to have."""
+        source = self.env[node.all_input_nodes[0]]
+        kept = torch.rand(source.shape, generator=self._generator(source), device=source.device) < 0.5
+        changed = torch.where(kept, source, -source)
+        args, kwargs = fx.node.map_arg(
+            (node.args, node.kwargs), {**self.env, node.all_input_nodes[0]: changed}.__getitem__
+        )
+        found = node.target(*args, **kwargs)  # type: ignore[operator]
+        if found.shape != source.shape or not _close(found[kept], result[kept]):
+            self.faults.append(_complain(node, "is an activation, but does not act on each number alone"))
+        operation = operation_of(node)
+        if operation is not None and operation.range is Range.POSITIVE and bool((result < 0).any()):
+            self.faults.append(_complain(node, "is negative for some inputs, although it is known as never negative"))
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:

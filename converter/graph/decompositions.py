@@ -1,5 +1,6 @@
 """Calls that the tracer replaces by what they are made of, in functions of the operation table."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -98,11 +99,11 @@ def attend(
     attn_mask: Tensor | None = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
-) -> tuple[Tensor, None]:
-    """Return what `nn.MultiheadAttention` returns, without the attention weights.
+) -> tuple[Tensor, Tensor | None]:
+    """Return what `nn.MultiheadAttention` returns.
 
     Raises:
-        ModelRefused: a padding mask, an added bias of keys, or the attention weights are asked for.
+        ModelRefused: a padding mask or an added bias of keys is asked for, or the weights of masked attention.
     """
     if key_padding_mask is not None or attention.bias_k is not None or attention.add_zero_attn:
         raise ModelRefused(
@@ -124,7 +125,11 @@ def attend(
     causal = is_causal and attn_mask is None  # with a mask it is but a hint
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=causal)
     result = attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    return (result if attention.batch_first else result.transpose(0, 1)), None
+    result = result if attention.batch_first else result.transpose(0, 1)
+    if not need_weights or attn_mask is not None or is_causal:
+        return result, None
+    shares = F.softmax(torch.matmul(q, k.transpose(-2, -1)) / math.sqrt(attention.head_dim), -1)
+    return result, shares.mean(1) if average_attn_weights else shares
 
 
 def normalise_instance(norm: nn.Module, x: Tensor) -> Tensor:

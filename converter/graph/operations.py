@@ -199,6 +199,7 @@ _ANALOG: dict[str, Function] = {
     "gather": torch.gather,
     "to_dtype": functions.to_dtype,
     "argmax": torch.argmax,
+    "argmin": torch.argmin,
     "gt": torch.gt,
     "ge": torch.ge,
     "lt": torch.lt,

@@ -19,7 +19,7 @@ from .pooling import move_max_pools
 from .shapes import record_shapes
 from .sites import Site, name_sites, site_of
 from .specialise import inputs_of, specialise, with_noise
-from .spikes import place_sites
+from .spikes import bring_images_first, place_sites
 from .tracing import first_line, trace
 
 TOLERANCE = 1e-4
@@ -136,12 +136,11 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
             ``TOLERANCE``.
     """
     inputs = inputs_of(example)
-    original = _copy(model)
-    if any(p.dtype in (torch.float16, torch.bfloat16) for p in original.parameters()):
-        original = original.float()
+    original = copy_of(model)
     like = next((p for p in original.parameters() if p.is_floating_point()), torch.empty(0))
     inputs = with_noise(tuple(x.to(like) for x in inputs))
     module, notes = rewrite(original, inputs)
+    check_claims(module, inputs)
     try:
         proof = prove(original, module, inputs)
     except ModelRefused:
@@ -149,7 +148,6 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
             raise
         proof = prove(original, module, inputs, math.inf)
         notes.append(f"the model amplifies rounding in float32 to {proof.relative:.2g} of its output's spread")
-    check_claims(module, inputs)
     return PreparedGraph(module, proof, tuple(tuple(x.shape[1:]) for x in inputs), tuple(notes))
 
 
@@ -165,10 +163,18 @@ def rewrite(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModul
     Raises:
         ModelRefused: as for `prepare`, but for what only numbers tell.
     """
-    shapes, dtype = tuple(tuple(x.shape[1:]) for x in inputs), inputs[0].dtype
     on_shapes = OnShapes()
     module = trace(model, inputs, on_shapes)
     refuse(unsupported(module))
+    return rewrite_traced(module, inputs, on_shapes)
+
+
+def rewrite_traced(
+    module: fx.GraphModule, inputs: tuple[Tensor, ...], on_shapes: OnShapes
+) -> tuple[fx.GraphModule, list[str]]:
+    """Do the same from the traced graph ``module`` on, in which every operation is supported."""
+    shapes, dtype = tuple(tuple(x.shape[1:]) for x in inputs), inputs[0].dtype
+    _check_outputs(module)
     respell(module)
     specialise(module, shapes, dtype, on_shapes)
     canonicalise(module)
@@ -178,6 +184,7 @@ def rewrite(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModul
     record_shapes(module, shapes, dtype, on_shapes)
     notes += _keep_final_activation(module)
     notes += place_sites(module)
+    bring_images_first(module)
     record_shapes(module, shapes, dtype, on_shapes)
     check_images(module)
     _delete_unused(module)
@@ -185,10 +192,19 @@ def rewrite(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModul
     module.requires_grad_(False)
     if not any(isinstance(child, Site) for child in module.children()):
         raise ModelRefused(
-            f"{type(model).__name__} has no activation that can spike: a spiking network needs at least one",
-            "check that the model calls nn.ReLU or F.relu in its forward pass",
+            "the model has no activation that can spike: a spiking network needs at least one",
+            "check that its forward pass calls an activation function whose result reaches a layer with weights",
         )
     return module, notes
+
+
+def _check_outputs(module: fx.GraphModule) -> None:
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    others = [type(leaf).__name__ for leaf in tree_leaves(output.args[0]) if not isinstance(leaf, fx.Node)]
+    if others:
+        raise ModelRefused(
+            f"the model must return tensors only, got {', '.join(others)}", "convert a submodule, or wrap the model"
+        )
 
 
 def refuse(found: list[Unsupported]) -> None:
@@ -198,20 +214,29 @@ def refuse(found: list[Unsupported]) -> None:
         raise ModelRefused(f"{count} cannot be converted:\n" + "\n".join(f"  {one}" for one in found))
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def copy_of(model: nn.Module) -> nn.Module:
+    """Return a copy of ``model`` in evaluation mode, without gradients, half precision as float32.
+
+    Raises:
+        ModelRefused: it is no module of Python code, or cannot be copied.
+    """
     if not isinstance(model, nn.Module):
         raise ModelRefused(
             f"expected a torch.nn.Module, got {type(model).__name__}",
             "build the network and load the weights into it first",
         )
     model = getattr(model, "_orig_mod", model)  # inside torch.compile
+    if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        raise ModelRefused(f"{type(model).__name__} is or holds TorchScript", "give the Python model it was made from")
     try:
-        return copy.deepcopy(model).eval().requires_grad_(False)
+        copied = copy.deepcopy(model).eval().requires_grad_(False)
     except Exception as error:
         raise ModelRefused(
             f"{type(model).__name__} cannot be copied ({first_line(error)})",
             "remove what it keeps besides parameters and buffers, such as the old torch.nn.utils.weight_norm",
         ) from error
+    half = any(p.dtype in (torch.float16, torch.bfloat16) for p in copied.parameters())
+    return copied.float() if half else copied
 
 
 def _is_rounding(original: nn.Module, inputs: tuple[Tensor, ...]) -> bool:

@@ -92,6 +92,8 @@ UNPACKED: frozenset[Function | str] = frozenset(
 PAIRS: dict[Function | str, tuple[Function, Function]] = {
     torch.max: (torch.amax, torch.argmax),
     "max": (torch.amax, torch.argmax),
+    torch.min: (torch.amin, torch.argmin),
+    "min": (torch.amin, torch.argmin),
     torch.var_mean: (torch.var, torch.mean),
     torch.std_mean: (torch.std, torch.mean),
 }
@@ -114,6 +116,9 @@ IDENTITIES: frozenset[Function | str] = frozenset(
         "float",
         "to",
         "type_as",
+        "type",
+        "cpu",
+        "cuda",
     }
 )
 """Functions and methods that do nothing to a network's result at inference."""

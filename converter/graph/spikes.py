@@ -25,8 +25,33 @@ from .operations import LAYOUT, SYNAPSES, Kind, Range
 from .signals import constants, kind_of, nodes_in, operation_of
 from .sites import Site, add_site, site_of
 
+_NAMED_BY_PATH = (
+    "torch.nn.modules.activation",
+    "torch.nn.modules.normalization",
+    "timm.layers.act",
+    "timm.layers.norm",
+)
+"""Where the modules live whose path alone says what they are."""
+
 _LAYOUT = frozenset(LAYOUT.values())
 _WEIGHTS = frozenset({*SYNAPSES.values(), torch.matmul, torch.einsum})
+
+
+def bring_images_first(module: fx.GraphModule) -> None:
+    """Exchange dimensions around every site whose images are not in the first one, in place."""
+    for node in list(module.graph.nodes):
+        dimension = node.meta.get("batch")
+        if site_of(node) is None or not dimension:
+            continue
+        source = node.all_input_nodes[0]
+        with module.graph.inserting_before(node):
+            first = module.graph.call_function(torch.transpose, (source, 0, dimension))
+        with module.graph.inserting_after(node):
+            back = module.graph.call_function(torch.transpose, (node, 0, dimension))
+        for new in (first, back):
+            new.meta = {k: v for k, v in node.meta.items() if k != "gaussian"}
+        node.replace_all_uses_with(back, delete_user_cb=lambda user, back=back: user is not back)
+        node.replace_input_with(source, first)
 
 
 def is_synaptic(node: fx.Node, fixed: set[fx.Node]) -> bool:
@@ -58,8 +83,6 @@ def place_sites(module: fx.GraphModule) -> list[str]:
         else:
             readers, at = _slide([n for n in node.users if n in feeding or is_synaptic(n, fixed)], node, feeding, fixed)
             encoders += 1
-        if at.meta["batch"] != 0 or len(at.meta["shape"]) < 2:
-            continue
         if kinds[node] is Kind.WINDOW and at not in positive:
             _insert_pair(module, at, readers, _name(node, names))
         else:
@@ -122,7 +145,7 @@ def _insert(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], site:
 def _name(node: fx.Node, names: Counter[str]) -> str:
     path = node.meta.get("path") or ""
     kind = node.meta.get("type")
-    if kind is None or not kind.__module__.startswith(("torch.nn.modules", "timm.layers.act", "timm.layers.norm")):
+    if kind is None or not kind.__module__.startswith(_NAMED_BY_PATH):
         path = f"{path}.{describe(node)}".strip(".")
     names[path] += 1
     return path if names[path] == 1 else f"{path}#{names[path]}"
@@ -152,6 +175,10 @@ def _keeps_sign(node: fx.Node) -> bool:
     if node.target is F.pad:
         value: Any = args[3] if len(args) > 3 else node.kwargs.get("value")
         return value is None or bool(value >= 0)
+    if node.target is torch.clamp:
+        low = args[1] if len(args) > 1 else node.kwargs.get("min")
+        high = args[2] if len(args) > 2 else node.kwargs.get("max")
+        return all(bound is None or (isinstance(bound, int | float) and bound >= 0) for bound in (low, high))
     if node.target is F.interpolate:
         return bool((args[3] if len(args) > 3 else node.kwargs.get("mode", "nearest")) != "bicubic")
     other: Any = args[1] if len(args) > 1 else node.kwargs.get("other")

@@ -163,6 +163,7 @@ ANALOG: dict[str, list[Case]] = {
     "grid_sample": [(TWO, lambda f, x: f(x, x[:, :2].permute(0, 2, 3, 1).tanh(), align_corners=False))],
     "where": [(TWO, lambda f, x: f(x > 0, x, 2 * x))],
     "masked_fill": [(TWO, lambda f, x: f(x, x > 0, 1.5))],
+    "argmin": [(TWO, lambda f, x: f(x, 1))],
     "to_dtype": [(TWO, lambda f, x: f(x > 0, torch.float64))],
     "gather": [(TWO, lambda f, x: f(x, 1, x.argsort(1)))],
 }
