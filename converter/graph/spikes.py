@@ -28,6 +28,7 @@ from .sites import Site, add_site, site_of
 _NAMED_BY_PATH = (
     "torch.nn.modules.activation",
     "torch.nn.modules.normalization",
+    "torch.nn.modules.pooling",
     "timm.layers.act",
     "timm.layers.norm",
 )
