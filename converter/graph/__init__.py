@@ -3,7 +3,8 @@
 from .activation import activation
 from .audit import Audit, Entry, Role, audit
 from .check import check
-from .prepare import PreparedGraph, Proof, prepare
+from .prepare import PreparedGraph, prepare
+from .proof import Proof
 from .sites import Site
 
 __all__ = ["Audit", "Entry", "PreparedGraph", "Proof", "Role", "Site", "activation", "audit", "check", "prepare"]

@@ -16,32 +16,12 @@ from .canonical import Unsupported, canonicalise, respell, unsupported
 from .claims import check_claims, check_images
 from .on_shapes import OnShapes
 from .pooling import move_max_pools
+from .proof import DOUBLE_TOLERANCE, Differs, Proof, prove
 from .shapes import record_shapes
 from .sites import Site, name_sites, site_of
 from .specialise import inputs_of, specialise, with_noise
 from .spikes import bring_images_first, place_sites
 from .tracing import first_line, trace
-
-TOLERANCE = 1e-4
-"""The largest difference between a model and its prepared graph, in units of the spread of the model's output."""
-
-DOUBLE_TOLERANCE = 1e-9
-"""The same in double precision, for models that amplify the rounding of single precision beyond ``TOLERANCE``."""
-
-
-@dataclass(frozen=True)
-class Proof:
-    """How far the prepared graph is from the model, over every output.
-
-    Args:
-        absolute: the largest absolute difference.
-        relative: the same in units of the spread (largest minus smallest value) of the model's output.
-        images: how many images were compared: those of the example, and one of noise.
-    """
-
-    absolute: float
-    relative: float
-    images: int
 
 
 @dataclass(frozen=True)
@@ -140,14 +120,15 @@ def prepare(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> PreparedG
     like = next((p for p in original.parameters() if p.is_floating_point()), torch.empty(0))
     inputs = with_noise(tuple(x.to(like) for x in inputs))
     module, notes = rewrite(original, inputs)
-    check_claims(module, inputs)
     try:
         proof = prove(original, module, inputs)
-    except ModelRefused:
+    except Differs:
+        check_claims(module, inputs)  # which tells more
         if not _is_rounding(original, inputs):
             raise
         proof = prove(original, module, inputs, math.inf)
         notes.append(f"the model amplifies rounding in float32 to {proof.relative:.2g} of its output's spread")
+    check_claims(module, inputs)
     return PreparedGraph(module, proof, tuple(tuple(x.shape[1:]) for x in inputs), tuple(notes))
 
 
@@ -192,7 +173,7 @@ def rewrite_traced(
     module.requires_grad_(False)
     if not any(isinstance(child, Site) for child in module.children()):
         raise ModelRefused(
-            "the model has no activation that can spike: a spiking network needs at least one",
+            f"{type(module).__name__} has no activation that can spike: a spiking network needs at least one",
             "check that its forward pass calls an activation function whose result reaches a layer with weights",
         )
     return module, notes
@@ -278,34 +259,3 @@ def _keep_final_activation(module: fx.GraphModule) -> list[str]:
         module.graph.erase_node(node)
         notes.append(f"{site.name} is the network's output and stays analog")
     return notes
-
-
-def prove(
-    original: nn.Module, module: fx.GraphModule, inputs: tuple[Tensor, ...], tolerance: float = TOLERANCE
-) -> Proof:
-    """Compare ``module`` with ``original`` on ``inputs``, [images, ...] each.
-
-    Raises:
-        ModelRefused: an output is not a finite tensor, or differs by more than ``tolerance`` of its spread.
-    """
-    with torch.no_grad():
-        expected = tree_leaves(original(*(x.clone() for x in inputs)))
-        found = tree_leaves(module(*(x.clone() for x in inputs)))
-    if not all(isinstance(e, Tensor) for e in expected):
-        kinds = ", ".join(type(e).__name__ for e in expected)
-        raise ModelRefused(f"the model must return tensors only, got {kinds}", "convert a submodule, or wrap the model")
-    if not all(bool(e.isfinite().all()) for e in expected):
-        raise ModelRefused("the model's output holds NaN or infinity on the example", "check its weights")
-    absolute = relative = 0.0
-    for e, f in zip(expected, found, strict=True):
-        difference = float((e - f).abs().max()) if isinstance(f, Tensor) and e.shape == f.shape else math.inf
-        spread = float(e.max() - e.min()) or float(e.abs().max()) or 1.0
-        if not difference <= tolerance * spread:  # also where the prepared graph gives NaN
-            raise ModelRefused(
-                f"the prepared graph differs from the model by {difference:.3g}, {difference / spread:.3g} of the"
-                " output's spread",
-                "does the model overwrite a view of a tensor that it reads again, or give another result each time?"
-                " if not, this is a fault of snnconvert: please report it",
-            )
-        absolute, relative = max(absolute, difference), max(relative, difference / spread)
-    return Proof(absolute, relative, len(inputs[0]))

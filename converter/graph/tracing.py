@@ -179,7 +179,7 @@ def _trace(
         raise ModelRefused(_explain(model, error), getattr(error, "hint", None) or _TRACE_HINT) from error
     for node in graph.nodes if batch is not None else ():
         node.meta["known"] = tracer.sizes.known(node)
-    return fx.GraphModule(tracer.root, graph)
+    return fx.GraphModule(tracer.root, graph, type(model).__name__)
 
 
 def _argument_names(model: nn.Module, inputs: int) -> list[str]:
