@@ -267,7 +267,7 @@ def test_products_of_signals_are_analog_and_encoded(
     graph = converts(network(forward), images)
     assert graph.audit.of(Role.ANALOG)
     assert len(graph.sites) > 1
-    assert any("analog value" in note for note in graph.notes)
+    assert any("encoded as spikes" in note for note in graph.notes)
 
 
 def test_weights_that_depend_on_the_image_are_refused_where_they_mix_images(network: Any, images: Tensor) -> None:

@@ -81,7 +81,7 @@ def test_all_unsupported_operations_are_listed_with_line_and_advice() -> None:
     assert advice[2] == "it stays on at inference; write F.dropout(x, training=self.training)"
     assert all("snnconvert.activation" in advice[i] for i in (0, 1, 3))
     assert [e.name for e in found.of(Role.SITE)] == ["relu", "gelu"]
-    assert {"conv2d", "BatchNorm2d"} <= {e.name for e in found.of(Role.LINEAR)}
+    assert {"conv2d", "batch_norm"} <= {e.name for e in found.of(Role.LINEAR)}
     assert found.of(Role.WINDOW)
     assert found.of(Role.ANALOG)
     here = line_of("# torch's own")

@@ -41,11 +41,6 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "rounding down": (lambda m, a: m.head(torch.div(a, 0.1, rounding_mode="floor")), "div", NOT_LINEAR),
     "truncating": (lambda m, a: m.head(a.div(0.1, rounding_mode="trunc")), "div", NOT_LINEAR),
     "a weight before the batch": (lambda m, a: m.head(a) + m.weight[:, None, :1], "add", OUTPUT),
-    "an activation of other order": (
-        lambda m, a: m.head(F.relu(a.permute(1, 0, 2, 3) - 1).permute(1, 0, 2, 3)),
-        "activation",
-        SITE,
-    ),
     "an activation without channels": (lambda m, a: F.relu(m.head(a).mean(1)) * 2, "activation", SITE),
 }
 

@@ -33,6 +33,12 @@ CALLS: dict[Any, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     torch.lerp: [((X, Y, 0.3), {}), ((X, Y), {"weight": Z})],
     "lerp": [((X, Y, 0.3), {}), ((X, Y, Z), {})],
     torch.rsub: [((X, Y), {}), ((X, 2.0), {})],
+    **{key: [((X,), {})] for key in (torch.t, "t")},
+    **{key: [((B1, 0, -1), {}), ((B1, (0, 1), (2, 0)), {})] for key in (torch.movedim, "movedim")},
+    torch.zeros_like: [((X,), {})],
+    torch.ones_like: [((X,), {})],
+    "new_zeros": [((X, 2, 3), {}), ((X, (4,)), {})],
+    "new_ones": [((X, 2, 3), {}), ((X, (4,)), {})],
 }
 
 
@@ -101,8 +107,10 @@ def test_attention_is_that_of_torch(kind: str, converts: Any) -> None:
     order = inputs if made.get("batch_first") else tuple(x.transpose(0, 1) for x in inputs)
     with torch.no_grad():
         found, weights = attend(model.attention, *order, **called)
-        assert torch.allclose(found, model.attention(*order, **called)[0], rtol=1e-10, atol=1e-10)
-    assert weights is None
+        expected, shares = model.attention(*order, **called)
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+    if weights is not None:
+        assert torch.allclose(weights, shares, rtol=1e-10, atol=1e-10)
     converts(model, *inputs)
 
 
@@ -126,14 +134,13 @@ def test_a_padding_mask_is_refused(network: Any, images: Tensor) -> None:
         prepare(model, images)
 
 
-def test_attention_weights_cannot_be_used(network: Any, images: Tensor) -> None:
+@pytest.mark.parametrize("average", [True, False])
+def test_the_weights_of_attention_can_be_used(network: Any, images: Tensor, converts: Any, average: bool) -> None:
     def forward(m: Any, x: Tensor) -> Any:
         y = m.relu(m.conv(x)).flatten(2).transpose(1, 2)
-        return m.attention(y, y, y)
+        return m.attention(y, y, y, average_attn_weights=average)
 
-    model = network(forward, attention=nn.MultiheadAttention(4, 2, batch_first=True))
-    with pytest.raises(ModelRefused, match="the prepared graph differs from the model by inf"):
-        prepare(model, images)
+    converts(network(forward, attention=nn.MultiheadAttention(4, 2, batch_first=True)), images)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
