@@ -51,7 +51,8 @@ def record_shapes(module: fx.GraphModule, shapes: tuple[Shape, ...], dtype: torc
             continue
         batch, shape = _layout(two[node], three[node])
         node.meta["batch"], node.meta["shape"] = batch, shape
-        node.meta["axis"] = _channel_axis(node, shape, fixed)
+        axis = _channel_axis(node, shape, fixed)
+        node.meta["axis"] = axis if axis != batch else len(shape) - 1  # a reshape may hide the channels among images
         site = site_of(node)
         if site is not None:
             site.shape, site.axis = shape[1:], node.meta["axis"]
