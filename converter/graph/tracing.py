@@ -177,8 +177,10 @@ def _trace(
         graph = tracer.trace(model)
     except Exception as error:
         raise ModelRefused(_explain(model, error), getattr(error, "hint", None) or _TRACE_HINT) from error
-    for node in graph.nodes if batch is not None else ():
-        node.meta["known"] = tracer.sizes.known(node)
+    for node in graph.nodes:
+        node.meta.pop("is_wrapped", None)  # torch would wrap the function for all later traces of the process
+        if batch is not None:
+            node.meta["known"] = tracer.sizes.known(node)
     return fx.GraphModule(tracer.root, graph, type(model).__name__)
 
 
