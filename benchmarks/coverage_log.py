@@ -64,7 +64,7 @@ def read(logs: Iterable[Path]) -> dict[str, Logged]:
 HEADING = """# Every architecture of timm and torchvision
 
 Made by `python benchmarks/coverage.py`; a row for each model is in coverage.csv. Weights are random: parameters that
-start as zero or nearly so are drawn anew, biases of batch norms around 1, batch-norm statistics come from one
+start as zero or nearly so are drawn anew, biases of batch and group norms around 1, batch-norm statistics come from one
 random batch (coverage_models.py says why). A model is *faithful* where its spiking network (two-phase neurons, 4,096
 levels a window, executor `counts`, thresholds `max` per channel) is wrong by at most 1 % of the deviation of the logits
 across 8 images. Models above 100 million parameters are checked whole without weights, and a shallow twin is measured.

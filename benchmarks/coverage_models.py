@@ -4,7 +4,7 @@ A network as its library initialises it says little: zero-initialised branches a
 nearly so, and transformers drawn with a deviation of 0.02 give the same logits for every image. `redraw` and
 `set_statistics` make all of it matter. Too much can matter as well: with batch norms centred on the kink of the ReLU,
 a random network amplifies any disturbance layer by layer, torchvision's mobilenet_v2 150 times from image to logits;
-`redraw` therefore shifts batch-normalised signals to 1, where most pass the ReLU (18 times).
+`redraw` therefore shifts normalised signals to 1, where most pass the ReLU (18 times).
 """
 
 import math
@@ -240,7 +240,7 @@ def images(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
 def redraw(model: nn.Module) -> None:
     """Draw anew, from torch's generator, what initialisation left constant near zero, or too small to matter."""
     modules = list(model.modules())
-    shifts = {id(m.bias) for m in modules if isinstance(m, _BatchNorm)}
+    shifts = {id(m.bias) for m in modules if isinstance(m, _BatchNorm | nn.GroupNorm)}
     for name, p in model.named_parameters():
         if not p.is_floating_point() or not p.numel() or bool((p != p.flatten()[0]).any()) or abs(p.flatten()[0]) > 0.1:
             continue
