@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...], int, int]] = {
     "all in one": (lambda m, x: torch.flatten(x, 1), PLANES, (1, 192), 0, 1),
     "windows": (windows, (5, 8, 8), (4, 16, 5), 0, 2),
     "elementwise": (lambda m, x: F.gelu(torch.permute(x, (0, 2, 3, 1))) * 2, PLANES, (1, 6, 8, 4), 0, 3),
-    "batch in second place": (lambda m, x: torch.stack([x, x]), PLANES, (2, 1, 4, 6, 8), 1, 1),
+    "batch in second place": (lambda m, x: torch.stack([x, x]), PLANES, (2, 1, 4, 6, 8), 1, 4),
     "batch at the back": (lambda m, x: torch.permute(x, (1, 2, 3, 0)), PLANES, (4, 6, 8, 1), 3, 0),
     "matrices": (lambda m, x: torch.matmul(x, torch.transpose(x, 1, 2)), TOKENS, (1, 5, 5), 0, 2),
     "group norm": (lambda m, x: F.group_norm(x, 2), PLANES, (1, 4, 6, 8), 0, 1),
