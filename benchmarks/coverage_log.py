@@ -1,9 +1,11 @@
 """The log of the coverage sweep, a row for each model, and its tables."""
 
 import csv
+import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 STATUSES = ("passed", "unfaithful", "unmeasured", "refused", "failed", "timeout", "crashed")
 
@@ -46,9 +48,14 @@ def append(log: Path, row: Row) -> None:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         if new:
             writer.writeheader()
-        writer.writerow(
-            {k: f"{v:.3g}" if isinstance(v, float) and k != "seconds" else v for k, v in asdict(row).items()}
-        )
+        writer.writerow({k: _cell(k, v) for k, v in asdict(row).items()})
+
+
+def _cell(name: str, value: Any) -> Any:
+    """Return ``value`` as it is written: three digits; one line, without the folder that libraries are installed in."""
+    if isinstance(value, float) and name != "seconds":
+        return f"{value:.3g}"
+    return " ".join(value.replace(f"{sysconfig.get_path('purelib')}/", "").split()) if isinstance(value, str) else value
 
 
 def read(logs: Iterable[Path]) -> dict[str, Logged]:

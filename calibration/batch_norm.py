@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from snnconvert.converter.errors import CalibrationRefused
+from snnconvert.converter.errors import CalibrationRefused, listed
 from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.graph.canonical import arguments_of
 from snnconvert.converter.graph.operations import BY_NAME
@@ -49,9 +49,8 @@ def thresholds_from_batch_norm(
         else:
             histograms[site.name] = Histogram.gaussian(found[0], found[1].sqrt(), site.cap)
     if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise CalibrationRefused(
-            f"no batch norm tells the distribution at {', '.join(unknown[:5])}{more}",
+            f"no batch norm tells the distribution at {listed(unknown)}",
             "calibrate on images: give --data, or call calibrate",
         )
     calibration = Calibration(histograms, 0, "", {"data": "batch-norm statistics"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, check_steps, choice
+from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, check_steps, choice, listed
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
@@ -174,7 +174,7 @@ def refuse_dead(histograms: dict[str, Histogram], graph: PreparedGraph) -> None:
     dead = [name for name in dead if other[name] is None or other[name] in dead]
     if dead:
         raise CalibrationRefused(
-            f"no activation above zero, and so no threshold, at {_listed(dead)}",
+            f"no activation above zero, and so no threshold, at {listed(dead)}",
             "calibrate with more images, or check the weights and the preprocessing",
         )
 
@@ -185,10 +185,6 @@ def _describe_silent(silent: dict[str, int], graph: PreparedGraph) -> tuple[str,
     channels = sum(site.channels for site in graph.sites)
     sentence = (
         f"{sum(silent.values())} of {channels} channels, at {len(silent)} of {len(graph.sites)} sites "
-        f"({_listed(list(silent))}), were never active; they take the threshold of their whole layer"
+        f"({listed(list(silent))}), were never active; they take the threshold of their whole layer"
     )
     return (sentence,)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -13,7 +13,7 @@ import torch
 from snnconvert.calibration import PER, RULES, Calibration, thresholds_from_batch_norm
 from snnconvert.converter.artifact import save
 from snnconvert.converter.convert import convert
-from snnconvert.converter.errors import ModelRefused, choice
+from snnconvert.converter.errors import choice
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.neurons import NEURONS, SHUFFLES
 from snnconvert.converter.simulation import SpikingModel
@@ -30,13 +30,6 @@ def check(recipe: Recipe) -> None:
     choice("rule", recipe.rule, tuple(RULES))
     choice("value of --per", recipe.per, PER)
     choice("shuffle", recipe.shuffle, SHUFFLES)
-
-
-def check_neuron(graph: PreparedGraph, recipe: Recipe) -> None:
-    """Raise ModelRefused where the recipe's neurons cannot take the sites of ``graph``."""
-    reason = graph.audit.neurons[recipe.neuron]
-    if reason is not None:
-        raise ModelRefused(reason)
 
 
 def find_thresholds(out: Output, graph: PreparedGraph, recipe: Recipe, calibration: Calibration | None) -> Thresholds:

@@ -110,7 +110,7 @@ def convert(
         seed=seed,
     )
     graph = session.prepare_model(out, loaded, where)
-    conversion.check_neuron(graph, settled)
+    graph.audit.require(settled.neuron)
     if strict:
         inspection.require_spiking(graph.audit)
     if data is not None:

@@ -10,6 +10,8 @@ SnnconvertError             unexpected state inside the tool                    
 BarMissed                   an evaluation below a bar that the user stated      exit code 4
 """
 
+from collections.abc import Iterable
+
 
 class SnnconvertError(Exception):
     """Base of every error that snnconvert raises on purpose.
@@ -103,3 +105,9 @@ def choice(kind: str, given: str, known: tuple[str, ...]) -> str:
         f"unknown {kind} {given!r}: expected one of {', '.join(known)}",
         f"did you mean {close[0]!r}?" if close else None,
     )
+
+
+def listed(names: Iterable[str], separator: str = ", ", shown: int = 3) -> str:
+    """Return the first ``shown`` of ``names``, and how many more there are."""
+    names = list(names)
+    return separator.join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -35,14 +35,17 @@ class Architecture:
     embedded: Path | None = None
     notes: tuple[str, ...] = ()
 
-    def shapes(self, classes: int) -> Shapes:
-        """Return the shapes of the tensors of the network for ``classes`` classes, without memory where possible."""
+    def skeleton(self, classes: int) -> nn.Module:
+        """Return the network for ``classes`` classes without weights (on torch's meta device) where possible."""
         try:
             with torch.device("meta"):
-                model = self.build(classes)
+                return self.build(classes)
         except (NotImplementedError, RuntimeError):  # the constructor computes with tensors
-            model = self.build(classes)
-        return shapes_of(model.state_dict())
+            return self.build(classes)
+
+    def shapes(self, classes: int) -> Shapes:
+        """Return the shapes of the tensors of the network for ``classes`` classes."""
+        return shapes_of(self.skeleton(classes).state_dict())
 
     def head(self) -> Head:
         """Return the (tensor, dimension) pairs that carry the number of classes."""

@@ -1,10 +1,8 @@
 """How the tensors of a file differ from those a network has, in words."""
 
-from collections.abc import Sequence
+from snnconvert.converter.errors import listed
 
 from .fingerprint import Shapes
-
-SHOWN = 5
 
 
 def mismatches(expected: Shapes, given: Shapes) -> tuple[str, ...]:
@@ -24,9 +22,4 @@ def mismatches(expected: Shapes, given: Shapes) -> tuple[str, ...]:
         "unexpected": [key for key in given if key not in expected],
         "of another shape": shapes,
     }
-    return tuple(f"{len(found)} {kind}: {first_few(found)}" for kind, found in kinds.items() if found)
-
-
-def first_few(names: Sequence[str]) -> str:
-    """Return the first ``SHOWN`` of ``names`` and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return tuple(f"{len(found)} {kind}: {listed(found)}" for kind, found in kinds.items() if found)

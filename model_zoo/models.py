@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from snnconvert.converter.errors import ModelRefused, UsageError
@@ -91,11 +90,7 @@ def load_skeleton(reference: str, *, arch: str | None = None, trust: bool = Fals
     if arch is not None or _is_file(reference) or _is_factory(reference):
         return load_model(reference, arch=arch, trust=trust)
     architecture = find_architecture(reference)
-    try:
-        with torch.device("meta"):
-            model = architecture.build(architecture.classes)
-    except (NotImplementedError, RuntimeError):  # the constructor computes with tensors
-        model = architecture.build(architecture.classes)
+    model = architecture.skeleton(architecture.classes)
     return LoadedModel(model.eval(), architecture.name, "no weights", architecture.classes, architecture.preprocessing)
 
 

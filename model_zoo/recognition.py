@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from snnconvert.converter.errors import ModelRefused
+from snnconvert.converter.errors import ModelRefused, listed
 
 from .fingerprint import Head, Shapes, class_count, hash_keys, hash_shapes, shapes_of
 from .index import Entry
-from .matching import first_few
 from .nearest import describe_nearest
 
 
@@ -97,5 +96,5 @@ def _reason(chosen: Entry, candidates: list[Entry]) -> str:
     others = [entry for entry in candidates if entry is not chosen]
     different = [entry.name for entry in others if entry.same_as != chosen.same_as]
     if different:
-        return f"named by the file; the same tensors fit {first_few(different)} with another function"
-    return f"{first_few([entry.name for entry in others])} {'computes' if len(others) == 1 else 'compute'} the same"
+        return f"named by the file; the same tensors fit {listed(different)} with another function"
+    return f"{listed([entry.name for entry in others])} {'computes' if len(others) == 1 else 'compute'} the same"

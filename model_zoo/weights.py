@@ -10,9 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from snnconvert.converter.errors import ModelRefused
+from snnconvert.converter.errors import ModelRefused, listed
 
-from .matching import first_few
 from .pickles import read_pickle
 
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar")
@@ -99,7 +98,7 @@ def _unwrap(path: Path, content: Any) -> tuple[dict[str, Tensor] | nn.Module, li
         if chosen is None:
             raise _no_state(path, f"a dictionary with {_contents(content)}")
         others = [repr(key) for key in inner if key != chosen]
-        notes.append(f"weights under {chosen!r}" + (f", not {first_few(others)}" if others else ""))
+        notes.append(f"weights under {chosen!r}" + (f", not {listed(others)}" if others else ""))
         content = content[chosen]
     return dict(content), notes
 
@@ -118,7 +117,7 @@ def _no_state(path: Path, got: str) -> ModelRefused:
 
 def _contents(content: Mapping[Any, Any]) -> str:
     odd = [f"{key!r}: {type(value).__name__}" for key, value in content.items() if not isinstance(value, Tensor)]
-    return first_few(odd) if odd else "no entries"
+    return listed(odd) if odd else "no entries"
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -133,6 +132,6 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
     bad = [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value.float()).all()]
     if bad:
         raise ModelRefused(
-            f"{path}: {len(bad)} of {len(state)} tensors hold NaN or infinite numbers: {first_few(bad)}",
+            f"{path}: {len(bad)} of {len(state)} tensors hold NaN or infinite numbers: {listed(bad)}",
             "the training diverged, or the file is damaged",
         )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..errors import ModelRefused
+from ..errors import ModelRefused, listed
 from .canonical import Unsupported, describe
 from .operations import Kind
 from .signals import constants, kind_of
@@ -95,6 +95,16 @@ class Audit:
         streaming = refusal or (no_streaming(others) if others else None)
         return {"if": streaming, "two-phase": refusal, "tpp": refusal}
 
+    def require(self, neuron: str) -> None:
+        """Check that the neuron model ``neuron`` can take every site.
+
+        Raises:
+            ModelRefused: it cannot; the message says why.
+        """
+        reason = self.neurons[neuron]
+        if reason is not None:
+            raise ModelRefused(reason)
+
     @property
     def executors(self) -> dict[str, tuple[str, ...]]:
         """The executors that run the network with each neuron model that takes it, the fastest first."""
@@ -143,12 +153,6 @@ def no_streaming(names: list[str]) -> str:
         f"site{'s' * (len(names) > 1)} {verb} of other functions, or must fire spikes of both signs ({listed(names)}); "
         "use 'two-phase' or 'tpp'"
     )
-
-
-def listed(names: Iterable[str], separator: str = ", ") -> str:
-    """Return the first three of ``names``, and how many more there are."""
-    first, more = list(names)[:3], len(list(names)) - 3
-    return separator.join(first) + (f"{separator}and {more} more" if more > 0 else "")
 
 
 def audit(module: fx.GraphModule) -> Audit:

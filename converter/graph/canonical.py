@@ -19,20 +19,18 @@ from .sites import site_cap
 from .spellings import (
     ASSERTIONS,
     IDENTITIES,
-    IN_PLACE,
     PAIRS,
     RESHAPES,
     SPREAD_ARGUMENTS,
     SYNONYMS,
     UNPACKED,
 )
+from .writes import ADVICE, Writes, lost_writes
 
-_DROPOUT = "it stays on at inference; write F.dropout(x, training=self.training)"
-_HINTS = {
-    **dict.fromkeys(
-        ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"), _DROPOUT
-    ),
-}
+_HINTS = dict.fromkeys(
+    ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+    "it stays on at inference; write F.dropout(x, training=self.training)",
+)
 _DEFAULT_HINT = (
     "no rule carries it through time; a function of each number alone becomes an activation with "
     "snnconvert.activation, anything else: replace it and retrain, or convert a submodule without it"
@@ -74,13 +72,17 @@ def describe(node: fx.Node) -> str:
 
 def unsupported(module: fx.GraphModule) -> list[Unsupported]:
     """Return every operation on a signal that is not known, in the order of the graph."""
-    still = imageless(module.graph)
+    still, lost = imageless(module.graph), lost_writes(module.graph)
     found = []
     for node in module.graph.nodes:
-        if node not in still and not _is_known(module, node):
-            name = describe(node)
+        name = describe(node)
+        if node in lost:
+            advice = ADVICE
+        elif node not in still and not _is_known(module, node):
             advice = _HINTS.get(name.removeprefix("Tensor."), _DEFAULT_HINT)
-            found.append(Unsupported(node.meta["path"], name, node.meta["source"], advice))
+        else:
+            continue
+        found.append(Unsupported(node.meta["path"], name, node.meta["source"], advice))
     return found
 
 
@@ -103,11 +105,12 @@ def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
 def respell(module: fx.GraphModule) -> None:
     """Rewrite ``module`` in place: each call is one of a function, by the table's spelling, and overwrites nothing."""
     numbers: set[fx.Node] = set()  # a node that reads what was overwritten with a signal is none any more
+    writes = Writes()
     for node in list(module.graph.nodes):
+        writes.follow(node, numbers)
         if is_structure(node, numbers):
             numbers.add(node)
         elif node.op in ("call_function", "call_method"):
-            _redirect_in_place(node)
             _rename(node)
         elif node.op == "call_module":
             _inline_batch_norm(module, node)
@@ -130,30 +133,6 @@ def canonicalise(module: fx.GraphModule) -> None:
             graph.erase_node(node)
     graph.eliminate_dead_code()
     graph.lint()
-
-
-def _redirect_in_place(node: fx.Node) -> None:
-    """Make whatever reads the tensor that ``node`` overwrites read ``node`` instead."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = _take_inplace(node) or node.target in IN_PLACE or (name.endswith("_") and not name.startswith("_"))
-    if in_place and node.args and isinstance(node.args[0], fx.Node):
-        order = {n: i for i, n in enumerate(node.graph.nodes)}
-        node.args[0].replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
-
-
-def _take_inplace(node: fx.Node) -> bool:
-    """Remove the argument ``inplace`` of ``node``, and return its value."""
-    if node.op != "call_function" or not inspect.isfunction(node.target):
-        return False
-    names = list(inspect.signature(node.target).parameters)
-    if "inplace" not in names:
-        return False
-    position = names.index("inplace")
-    given = bool(node.kwargs.get("inplace", False) or (len(node.args) > position and node.args[position]))
-    node.kwargs = {k: v for k, v in node.kwargs.items() if k != "inplace"}
-    following = dict(zip(names[position + 1 :], node.args[position + 1 :], strict=False))
-    node.args, node.kwargs = node.args[:position], {**node.kwargs, **following}
-    return given
 
 
 def _rename(node: fx.Node) -> None:

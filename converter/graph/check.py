@@ -1,7 +1,5 @@
 """Check a model before any data or weights are there: what each of its operations would become, or why it cannot."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -37,24 +35,19 @@ def check(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Audit:
         real = copy_of(model)
     except ModelRefused as error:
         return Audit((), (str(error),))
+    tensors = (*real.parameters(), *real.buffers())
+    device = next((t.device for t in tensors), given[0].device)
+    if any(t.is_meta for t in tensors):
+        device = torch.device("meta")
     dtype = next((p.dtype for p in real.parameters() if p.is_floating_point()), torch.float32)
-    found = _attempt(copy.deepcopy(real).to("meta"), tuple(x.to("meta", dtype) for x in given))
-    if any(tensor.is_meta for tensor in (*real.parameters(), *real.buffers())):
-        return found
-    device = next((p.device for p in real.parameters()), torch.device("cpu"))
-    return _attempt(real, tuple(torch.zeros(x.shape, dtype=dtype, device=device) for x in given), found)
-
-
-def _attempt(model: nn.Module, inputs: tuple[Tensor, ...], before: Audit | None = None) -> Audit:
-    """Check ``model`` on shapes alone or, after what was found ``before`` so, with its weights."""
+    inputs = tuple(torch.zeros(x.shape, dtype=dtype, device=device) for x in given)
     try:
-        if before is not None and before.of(Role.UNSUPPORTED):
-            return before
-        return _check(model, inputs)
+        return _check(real.to(device), inputs)
     except ModelRefused as error:
         return Audit((), (str(error),))
-    except Exception as error:  # the meta device cannot do what needs numbers
-        return Audit((), (f"cannot be checked without weights ({first_line(error)})",))
+    except Exception as error:
+        without = " without weights" if device.type == "meta" else ""  # the meta device cannot do what needs numbers
+        return Audit((), (f"cannot be checked{without} ({first_line(error)})",))
 
 
 def _check(model: nn.Module, inputs: tuple[Tensor, ...]) -> Audit:

@@ -1,125 +1,105 @@
-"""Join two traces, of 2 and of 3 images, into one graph for any number of images.
+"""Join traces of several numbers of images into one graph for any number of images.
 
 The first way to trace leaves the batch size symbolic, which fails where a model makes tensors of that size itself:
-``torch.zeros(x.shape[0], 4)``. The second way gives such code plain numbers, twice, and looks at what differs.
+``torch.zeros(x.shape[0], 4)``. The second way gives such code plain numbers, several, and looks at what differs.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from ..errors import ModelRefused
 from . import functions
-from .canonical import add_constant
+from .canonical import attribute
+from .per_image import HINT, for_any_batch, uses_batch_size
 from .signals import imageless
 from .spellings import RESHAPES, SYNONYMS
 
 
-def join(two: fx.GraphModule, three: fx.GraphModule, *others: fx.GraphModule) -> fx.GraphModule:
-    """Return the graph ``two``, with what differs from ``three`` made to follow the number of images.
+def join(traces: Mapping[int, fx.GraphModule]) -> fx.GraphModule:
+    """Return the first of ``traces``, with what differs from the others made to follow the number of images.
 
     Args:
-        others: traces of other numbers of images, which must take the same path.
+        traces: for each number of images, the graph of the forward pass for that number.
 
     Raises:
         ModelRefused: the traces take different paths, or a number that follows the batch is used for anything but a
             shape.
     """
-    pairs = list(zip(two.graph.nodes, three.graph.nodes, strict=False))
-    for other in (three, *others):
-        if _path(other, pairs) != _path(two, pairs):
-            raise ModelRefused("the forward pass takes another path for another number of images", _HINT)
-    twin = {b: a for a, b in pairs}
-    image = next(n for n in two.graph.nodes if n.op == "placeholder")
-    still = imageless(two.graph)
-    for a, b in pairs:
-        if a.op == "get_attr":
-            twin[b] = _join_constants(two, a, _read(two, a), _read(three, b), image)
-            continue
-        args, kwargs = fx.node.map_arg((b.args, b.kwargs), twin.__getitem__)
-        if repr((a.args, a.kwargs)) == repr((args, kwargs)):
-            continue
-        target = SYNONYMS.get(a.target, a.target)
-        shape = _shape(a, b)
-        if shape is None or target not in (*RESHAPES, functions.expand, functions.repeat):
-            raise _uses_batch_size(a)
-        if a in still and shape[0] == -1:
-            twin[b] = _once_per_image(two, a, shape, image)
-        elif target in RESHAPES:
-            a.op, a.target, a.args, a.kwargs = "call_function", torch.reshape, (a.args[0], shape), {}
-        elif target is functions.expand:
-            a.op, a.target, a.args, a.kwargs = "call_function", functions.expand, (a.args[0], shape), {}
+    module = next(iter(traces.values()))
+    columns = [list(trace.graph.nodes) for trace in traces.values()]
+    if any([(n.op, n.target) for n in nodes] != [(n.op, n.target) for n in columns[0]] for nodes in columns):
+        raise ModelRefused("the forward pass takes another path for another number of images", HINT)
+    image = next(n for n in module.graph.nodes if n.op == "placeholder")
+    still = imageless(module.graph)
+    twin: dict[fx.Node, fx.Node] = {}
+    for row in zip(*columns, strict=True):
+        node = row[0]
+        if node.op == "get_attr":
+            values = {batch: attribute(trace, str(node.target)) for batch, trace in traces.items()}
+            joined = _join_constants(module, node, values, image)
+        elif _differ(row, twin):
+            joined = _join_shapes(module, node, _shape(row), image, once_per_image=node in still)
         else:
-            raise _uses_batch_size(a)
-    two.recompile()
-    return two
+            joined = node
+        twin |= dict.fromkeys(row[1:], joined)
+    module.recompile()
+    return module
 
 
-_HINT = "write the forward pass so that it does not depend on the number of images"
+def _differ(row: Sequence[fx.Node], twin: dict[fx.Node, fx.Node]) -> bool:
+    """Return whether one call has other arguments for another number of images."""
+    node, *others = row
+    translated = (fx.node.map_arg((other.args, other.kwargs), twin.__getitem__) for other in others)
+    return any(repr(arguments) != repr((node.args, node.kwargs)) for arguments in translated)
 
 
-def _path(module: fx.GraphModule, pairs: list[tuple[fx.Node, fx.Node]]) -> list[str]:
-    """Return what each node of ``module`` does, with its arguments where they are equal for 2 and for 3 images."""
-    nodes = list(module.graph.nodes)
-    if len(nodes) != len(pairs):
-        return []
-    return [
-        f"{node.op} {node.target} "
-        + (repr((node.args, node.kwargs)) if repr((a.args, a.kwargs)) == repr((b.args, b.kwargs)) else "")
-        for node, (a, b) in zip(nodes, pairs, strict=True)
-    ]
-
-
-def _read(module: fx.GraphModule, node: fx.Node) -> Any:
-    value: Any = module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _join_constants(module: fx.GraphModule, node: fx.Node, two: Tensor, three: Tensor, image: fx.Node) -> fx.Node:
-    """Return the node that reads a constant, for any number of images."""
-    if two.shape == three.shape and (two is three or two.is_meta or torch.equal(two, three)):
+def _join_constants(module: fx.GraphModule, node: fx.Node, values: Mapping[int, Any], image: fx.Node) -> fx.Node:
+    first = next(iter(values.values()))
+    if all(value is first for value in values.values()):
         return node
-    rows = three.shape[0] - two.shape[0] if two.ndim and two.ndim == three.ndim else 0
-    one = two[: max(rows, 0)]
-    repeated = rows > 0 and len(two) == 2 * rows and two.shape[1:] == three.shape[1:]
-    if not repeated or not (two.is_meta or torch.equal(three, one.repeat(3, *[1] * (one.ndim - 1)))):
-        raise _uses_batch_size(node)
-    with module.graph.inserting_after(node):
-        constant = add_constant(module, f"{node.name}_row", one)
-    with module.graph.inserting_after(constant):
-        call = module.graph.call_function(functions.per_image, (constant, image))
-    for new in (constant, call):
-        new.meta = dict(node.meta)
-    node.replace_all_uses_with(call)
-    return call
+    joined = for_any_batch(module, node, values, image, node)
+    if joined is None:
+        raise uses_batch_size(node)
+    node.replace_all_uses_with(joined)
+    return joined
 
 
-def _shape(two: fx.Node, three: fx.Node) -> tuple[int, ...] | None:
+def _join_shapes(
+    module: fx.GraphModule, node: fx.Node, shape: tuple[int, ...] | None, image: fx.Node, *, once_per_image: bool
+) -> fx.Node:
+    """Make a reshape or expansion follow the number of images, and return what stands for it."""
+    target = SYNONYMS.get(node.target, node.target)
+    if shape is None or target not in (*RESHAPES, functions.expand, functions.repeat):
+        raise uses_batch_size(node)
+    if once_per_image and shape[0] == -1:
+        return _once_per_image(module, node, shape, image)
+    if target is functions.repeat:
+        raise uses_batch_size(node)
+    node.op, node.target = "call_function", torch.reshape if target in RESHAPES else functions.expand
+    node.args, node.kwargs = (node.args[0], shape), {}
+    return node
+
+
+def _shape(row: Sequence[fx.Node]) -> tuple[int, ...] | None:
     """Return the shape of a result for any number of images, -1 where it follows them."""
-    one, other = two.meta["known"], three.meta["known"]
-    if one is None or other is None or len(one) != len(other):
+    shapes = [node.meta["known"] for node in row]
+    if None in shapes or len({len(shape) for shape in shapes}) > 1:
         return None
-    shape = tuple(a if a == b else -1 for a, b in zip(one, other, strict=True))
+    shape = tuple(sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*shapes, strict=True))
     return shape if shape.count(-1) == 1 else None
 
 
 def _once_per_image(module: fx.GraphModule, node: fx.Node, shape: tuple[int, ...], image: fx.Node) -> fx.Node:
     """Return a node with the constant that ``node`` repeats for a number of images, for any number."""
     constant: Any = node.args[0]
-    with module.graph.inserting_after(node):
+    with module.graph.inserting_before(node):
         row = module.graph.call_function(functions.expand, (constant, shape))
-    with module.graph.inserting_after(row):
         call = module.graph.call_function(functions.per_image, (row, image))
     for new in (row, call):
         new.meta = dict(node.meta)
     node.replace_all_uses_with(call)
     module.graph.erase_node(node)
     return call
-
-
-def _uses_batch_size(node: fx.Node) -> ModelRefused:
-    where = f"{node.meta.get('path') or 'the model'} uses the batch size in {node.name} ({node.meta.get('source')})"
-    return ModelRefused(where, _HINT)

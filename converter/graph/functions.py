@@ -42,4 +42,9 @@ def assign(x: Tensor, index: object, value: Tensor | float) -> Tensor:
 
 def per_image(constant: Tensor, images: Tensor) -> Tensor:
     """Return ``constant`` [rows, ...] once for each of ``images`` [batch, ...]: [batch rows, ...]."""
-    return constant.repeat(len(images), *[1] * (constant.ndim - 1))
+    return repeat_rows(constant, len(images))
+
+
+def repeat_rows(rows: Tensor, times: int) -> Tensor:
+    """Return ``rows`` [rows, ...] one set after the other: [times rows, ...]."""
+    return rows.repeat(times, *[1] * (rows.ndim - 1))

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_map
 
 from ..errors import ModelRefused
 from . import functions
-from .canonical import add_constant
 from .on_shapes import OnShapes, to_meta
+from .per_image import for_any_batch, uses_batch_size
 from .signals import constants, imageless
 from .spellings import ASSERTIONS, PAIRS, RESHAPES, UNPACKED
 from .tracing import first_line
@@ -147,7 +147,7 @@ def _unpack(node: fx.Node, shapes: Values, others: Values) -> None:
     whole, parts = shapes[args[0]], shapes[node]
     dimension = place % len(whole)
     if others[args[0]][dimension] != whole[dimension]:
-        raise _uses_batch_size(node)
+        raise uses_batch_size(node)
     starts = [0]
     for part in parts:
         starts.append(starts[-1] + (1 if removes else part[dimension]))
@@ -197,38 +197,14 @@ class _Constants:
         two, three = self.two[node], self.three[node]
         if not isinstance(two, Tensor) or not isinstance(three, Tensor):
             if not bool(two == three):
-                raise _uses_batch_size(user)
+                raise uses_batch_size(user)
             return two
         if node not in self.done:
-            self.done[node] = self._constant(node, two, three, user)
+            found = for_any_batch(self.module, node, {2: two, 3: three}, self.image, self.image)
+            if found is None:
+                raise uses_batch_size(user)
+            self.done[node] = found
         return self.done[node]
-
-    def _constant(self, node: fx.Node, two: Tensor, three: Tensor, user: fx.Node) -> fx.Node:
-        equal = two.shape == three.shape
-        rows = three.shape[0] - two.shape[0] if three.ndim else 0
-        repeats = rows > 0 and len(two) == 2 * rows and two.shape[1:] == three.shape[1:]
-        one = two if equal else two[:rows]
-        if not (equal or repeats) or not (two.is_meta or torch.equal(three, one if equal else _rows(one, 3))):
-            raise _uses_batch_size(user)
-        with self.module.graph.inserting_after(self.image):
-            constant = add_constant(self.module, f"{node.name}_value", one)
-        if equal:
-            return constant
-        with self.module.graph.inserting_after(constant):
-            call = self.module.graph.call_function(functions.per_image, (constant, self.image))
-        call.meta = dict(node.meta)
-        return call
-
-
-def _rows(one: Tensor, images: int) -> Tensor:
-    return one.repeat(images, *[1] * (one.ndim - 1))
-
-
-def _uses_batch_size(user: fx.Node) -> ModelRefused:
-    return ModelRefused(
-        f"{user.meta.get('path') or 'the model'} uses the batch size in {user.name} ({user.meta.get('source')})",
-        "write the operation so that it does not depend on the number of images",
-    )
 
 
 def with_noise(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

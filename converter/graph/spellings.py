@@ -89,6 +89,15 @@ UNPACKED: frozenset[Function | str] = frozenset(
 )
 """What gives several tensors, each of which becomes a slice of its own."""
 
+VIEWS: frozenset[Function | str] = frozenset(
+    {
+        *("view", "transpose", "permute", "squeeze", "unsqueeze", "expand", "detach", "swapaxes", "narrow", "select"),
+        *(torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze, torch.detach, torch.swapaxes),
+        *(torch.narrow, torch.select),
+    }
+)
+"""What always returns its argument's own memory; a reshape does so only at times."""
+
 PAIRS: dict[Function | str, tuple[Function, Function]] = {
     torch.max: (torch.amax, torch.argmax),
     "max": (torch.amax, torch.argmax),

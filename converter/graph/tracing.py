@@ -26,8 +26,8 @@ from .spellings import PAIRS, UNPACKED
 LEAVES = (_BatchNorm,)
 """Modules whose own code cannot be traced: it looks at the rank of its input."""
 
-OTHER_BATCHES = (1, 7, 64, 1000)
-"""Numbers of images for which code that handles the batch size itself must take the same path."""
+BATCHES = (2, 3, 1, 7, 64, 1000)
+"""Numbers of images that code which handles the batch size itself is traced with, and must treat alike."""
 
 _NOT_MODEL_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")
 
@@ -161,7 +161,7 @@ def trace(model: nn.Module, example: tuple[Tensor, ...], on_shapes: OnShapes) ->
         return _trace(model, example, on_shapes)
     except ModelRefused as refusal:
         try:
-            return join(*(_trace(model, example, on_shapes, batch) for batch in (2, 3, *OTHER_BATCHES)))
+            return join({batch: _trace(model, example, on_shapes, batch) for batch in BATCHES})
         except Exception:  # what the first way found is closer to the model's code
             raise refusal from None
 

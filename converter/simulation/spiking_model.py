@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataRefused, ModelRefused, UsageError, check_seed, check_steps, choice
+from ..errors import DataRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
 from ..graph.audit import Role
 from ..graph.sites import site_of
@@ -63,9 +63,7 @@ class SpikingModel(nn.Module):
         choice("shuffle", shuffle, SHUFFLES)
         check_steps(steps)
         check_seed(seed)
-        reason = graph.audit.neurons[neuron]
-        if reason is not None:
-            raise ModelRefused(reason)
+        graph.audit.require(neuron)
         thresholds.check(graph, steps)
         self.graph, self.thresholds = graph, thresholds
         self.seed, self.options = seed, dict(options or {})

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from snnconvert.converter import errors
-from snnconvert.converter.errors import Refused, SnnconvertError, UsageError, choice
+from snnconvert.converter.errors import Refused, SnnconvertError, UsageError, choice, listed
 
 CODES = {
     "SnnconvertError": 1,
@@ -56,3 +56,10 @@ def test_a_choice_is_returned_or_refused_with_the_closest_name() -> None:
 def test_a_choice_that_is_no_name_is_refused_too(given: object) -> None:
     with pytest.raises(UsageError, match="unknown neuron"):
         choice("neuron", given, ("if", "tpp"))  # type: ignore[arg-type]
+
+
+def test_lists_are_cut_after_the_first_few() -> None:
+    assert listed(["a"]) == "a"
+    assert listed("abc") == "a, b, c"
+    assert listed("abcde", "; ") == "a; b; c and 2 more"
+    assert listed(iter("abcdefg"), shown=5) == "a, b, c, d, e and 2 more"

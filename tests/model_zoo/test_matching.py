@@ -1,4 +1,4 @@
-from snnconvert.model_zoo.matching import first_few, mismatches
+from snnconvert.model_zoo.matching import mismatches
 
 
 def test_names_every_kind_of_difference() -> None:
@@ -9,8 +9,3 @@ def test_names_every_kind_of_difference() -> None:
         "1 of another shape: b (expected [2, 3], got [2, 5])",
     )
     assert mismatches(expected, expected) == ()
-
-
-def test_names_the_first_five_and_counts_the_rest() -> None:
-    assert first_few(list("abcdefg")) == "a, b, c, d, e and 2 more"
-    assert first_few(["a"]) == "a"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snnconvert.converter.errors import ModelRefused
 from snnconvert.converter.graph import Audit, Entry, Role, Site, audit, prepare
-from snnconvert.converter.graph.audit import listed, no_streaming, refusal
+from snnconvert.converter.graph.audit import no_streaming, refusal
 from snnconvert.converter.graph.canonical import Unsupported
 from snnconvert.converter.graph.sites import add_site, site_of
 
@@ -97,7 +97,7 @@ def test_neurons_and_executors(network: Any, images: Tensor) -> None:
     assert "1 site is of other functions, or must fire spikes of both signs (gelu)" in message
     assert "use 'two-phase' or 'tpp'" in message
     assert "4 sites are of other functions" in no_streaming(list("abcd"))
-    assert "(a, b, c, and 1 more)" in no_streaming(list("abcd"))
+    assert "(a, b, c and 1 more)" in no_streaming(list("abcd"))
     squashed = prepare(network(lambda m, x: m.head(torch.sigmoid(m.conv(x)))), images).audit
     assert "sigmoid" in str(squashed.neurons["if"])  # binary spikes, but no ReLU
     assert set(signed.executors) == {"two-phase", "tpp"}
@@ -157,14 +157,11 @@ def test_a_refusal_lists_what_cannot_be_and_what_could() -> None:
     ] * 4
     line = "b: sort at model.py:2: replace it"
     assert found.reasons == (line,) * 4
-    assert found.verdict == f"not convertible: {line}; {line}; {line}; and 1 more"
+    assert found.verdict == f"not convertible: {line}; {line}; {line} and 1 more"
     assert found.neurons == dict.fromkeys(("if", "two-phase", "tpp"), "; ".join([line] * 4))
     assert found.executors == {}
     assert json.loads(json.dumps(found.to_json()))["counts"] == {"linear": 1, "unsupported": 4}
 
 
-def test_lists_are_cut_after_three() -> None:
-    assert listed(["a"]) == "a"
-    assert listed("abc") == "a, b, c"
-    assert listed("abcde", "; ") == "a; b; c; and 2 more"
+def test_an_empty_audit_has_no_sites() -> None:
     assert Audit(()).of(Role.SITE) == ()

@@ -86,7 +86,7 @@ def test_all_unsupported_operations_are_listed_with_line_and_advice() -> None:
     assert found.of(Role.ANALOG)
     here = line_of("# torch's own")
     assert found.verdict.startswith(f"not convertible: block.3: lp_pool2d at {here}: no rule")
-    assert found.verdict.endswith("; and 1 more")
+    assert found.verdict.endswith(" and 1 more")
     assert len(found.reasons) == 4
     assert found.executors == {}
     with pytest.raises(ModelRefused, match="4 operations cannot be converted") as refused:

@@ -63,6 +63,9 @@ def each_image(m: Any, y: Tensor) -> Tensor:
 REFUSED: dict[str, Any] = {
     "a loop": each_image,
     "a factor": lambda m, y: y * int(y.shape[0]),
+    "a coarse factor": lambda m, y: y * int(y.shape[0]) // 4,
+    "a coarse tensor": lambda m, y: y + torch.full((1,), int(y.shape[0]) // 4, dtype=y.dtype),
+    "a coarse state": lambda m, y: y + torch.zeros(len(y), 1, 1, 1, dtype=y.dtype) + torch.full((1,), len(y) // 4),
     "a mean": lambda m, y: y / len(y),
     "another path for two": lambda m, y: y if int(y.shape[0]) == 2 else -y,
     "another path for many": lambda m, y: y if int(y.shape[0]) < 7 else -y,
