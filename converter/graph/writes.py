@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from . import functions
-from .signals import structure
+from .signals import is_structure, structure
 from .spellings import IN_PLACE, UNPACKED, VIEWS
 
 ADVICE = "it changes memory that the model later reads by another name; write y = y.relu(), not y.relu_()"
@@ -29,13 +29,13 @@ class Writes:
         """Make ``node`` read current values; if it overwrites a tensor, later nodes will read what it makes.
 
         Args:
-            numbers: the nodes before it that hold structure, as `signals.structure`; a number is never overwritten.
+            numbers: the nodes before it that hold structure, as `signals.structure`. A number is never overwritten.
         """
         source, written = _shared(node, numbers), overwritten(node)
         for read in node.all_input_nodes:
             self._refresh(self._name(read), node)
         node.args, node.kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
-        if written is not None and written not in numbers:
+        if written is not None and not is_structure(node, numbers):
             self.names[node] = self._name(written)
             self._write(self._name(written), node, numbers)
         elif source is not None:
@@ -124,7 +124,7 @@ def _shared(node: fx.Node, numbers: set[fx.Node]) -> fx.Node | None:
     if not views and node.target is operator.getitem:
         views = _is_part_of_several(node) or is_slice(node, numbers)
     source = node.args[0] if views and node.args else None
-    return source if isinstance(source, fx.Node) and node not in numbers else None
+    return source if isinstance(source, fx.Node) else None
 
 
 def _is_part_of_several(node: fx.Node) -> bool:

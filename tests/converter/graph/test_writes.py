@@ -112,6 +112,14 @@ def augmented_slice(m: Any, x: Tensor) -> Tensor:
     return m.head(m.relu(h))
 
 
+def slices_of_zeros(m: Any, x: Tensor) -> Tensor:
+    h = m.conv(x)
+    z = torch.zeros(h.shape, dtype=h.dtype)
+    z[:, :2].add_(h[:, 2:])
+    z[:, 2:].add_(1.0)
+    return m.head(m.relu(m.conv2(z)))
+
+
 def views_of_what_is_overwritten(m: Any, x: Tensor) -> Tensor:
     h = m.conv(x)
     flat, turned, part = h.view(h.shape[0], -1), h.transpose(2, 3), h[:, 1:][:, :2]
@@ -155,6 +163,7 @@ def result_of_a_write_that_is_written(m: Any, x: Tensor) -> Tensor:
         slice_then_relu_of_whole,
         transposed_then_forgotten,
         augmented_slice,
+        slices_of_zeros,
         views_of_what_is_overwritten,
         slice_under_another_name,
         result_of_a_write_that_is_written,
