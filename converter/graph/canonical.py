@@ -89,6 +89,8 @@ def unsupported(module: fx.GraphModule) -> list[Unsupported]:
 def _is_known(module: fx.GraphModule, node: fx.Node) -> bool:
     if node.op in ("placeholder", "output"):
         return True
+    if node.kwargs.get("out") is not None:
+        return False
     if node.op == "call_module":
         return isinstance(module.get_submodule(str(node.target)), _BatchNorm)
     target = SYNONYMS.get(node.target, node.target)

@@ -102,6 +102,10 @@ class SizedProxy(fx.Proxy):
         """Overwrite: ``y /= other``."""
         return self._overwrite(operator.itruediv, other)
 
+    def __ipow__(self, other: Any) -> Any:
+        """Overwrite: ``y **= other``."""
+        return self._overwrite(operator.ipow, other)
+
 
 class Pair(NamedTuple):
     """What a maximum along a dimension returns."""

@@ -40,7 +40,7 @@ def record_shapes(module: fx.GraphModule, shapes: tuple[Shape, ...], dtype: torc
         ModelRefused: the graph fails on images of these shapes.
     """
     try:
-        two, three = run_shapes(module, shapes, dtype, on_shapes)
+        two, three = run_shapes(module, shapes, dtype, on_shapes).values()
     except ModelRefused as error:
         raise ModelRefused(f"the model runs, but its rewritten graph does not: {error.message}", _FAULT) from error
     fixed = constants(module.graph)

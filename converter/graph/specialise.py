@@ -1,10 +1,11 @@
 """Turn every number that a forward pass reads off its tensors into a constant, for any batch size.
 
 A graph that says ``x.view(x.size(0), -1)`` needs the shape at run time, and gets it wrong when time steps are folded
-into the batch. The graph is run for two batch sizes, on shapes alone (torch's meta device): a number that is equal in
-both becomes a constant; a reshape keeps every size that is equal in both and infers the one that follows the batch.
+into the batch. The graph is run for several batch sizes, on shapes alone (torch's meta device): a number that is equal
+in all becomes a constant; a reshape keeps every size that is equal in all and infers the one that follows the batch.
 """
 
+import operator
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,9 @@ from ..errors import ModelRefused
 from . import functions
 from .on_shapes import OnShapes, to_meta
 from .per_image import for_any_batch, uses_batch_size
-from .signals import constants, imageless
-from .spellings import ASSERTIONS, PAIRS, RESHAPES, UNPACKED
-from .tracing import first_line
+from .signals import constants, imageless, structure
+from .spellings import ASSERTIONS, PAIRS, RESHAPES, STRUCTURE, UNPACKED
+from .tracing import BATCHES, first_line
 
 _EXPANSIONS = (functions.expand, "expand_as")
 Values = dict[fx.Node, Any]
@@ -50,21 +51,25 @@ class _Recorder(fx.Interpreter):
 
 
 def run_shapes(
-    module: fx.GraphModule, shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype, on_shapes: OnShapes
-) -> tuple[Values, Values]:
+    module: fx.GraphModule,
+    shapes: tuple[tuple[int, ...], ...],
+    dtype: torch.dtype,
+    on_shapes: OnShapes,
+    batches: tuple[int, ...] = (2, 3),
+) -> dict[int, Values]:
     """Return the shape of each signal of ``module``, and what the nodes hold that no image can change.
 
     Args:
         shapes: of one image of each input.
+        batches: numbers of images.
 
     Returns:
-        Both for two images, and for three.
+        Both for each of ``batches``.
 
     Raises:
         ModelRefused: the model fails on images of these shapes.
     """
-    two, three = (_run_shapes(module, shapes, batch, dtype, on_shapes) for batch in (2, 3))
-    return two, three
+    return {batch: _run_shapes(module, shapes, batch, dtype, on_shapes) for batch in batches}
 
 
 def _run_shapes(
@@ -97,20 +102,21 @@ def specialise(
     Raises:
         ModelRefused: the model fails on such images, or uses the batch size for anything but a reshape or expansion.
     """
-    two, three = run_shapes(module, shapes, dtype, on_shapes)
     still = imageless(module.graph)
+    batches = BATCHES if _computes_with_sizes(module.graph) else BATCHES[:2]
+    values = run_shapes(module, shapes, dtype, on_shapes, batches)
     for node in list(module.graph.nodes):
         if node in still or node.op in ("placeholder", "output"):
             continue
         if node.target in RESHAPES:
-            _call(node, torch.reshape, node.args[0], _batch_free_shape(node, two[node], three[node]))
+            _call(node, torch.reshape, node.args[0], _batch_free_shape(node, values))
         elif node.target in _EXPANSIONS:
-            _call(node, functions.expand, node.args[0], _expanded(node, two, three))
+            _call(node, functions.expand, node.args[0], _expanded(node, values))
         elif node.target in UNPACKED:
-            _unpack(node, two, three)
+            _unpack(node, values)
         elif node.target in PAIRS:
             _unpair(node)
-    _Constants(module, still, two, three).write_out()
+    _Constants(module, still, values).write_out()
     for node in reversed(list(module.graph.nodes)):
         if node in still and (not node.users or node.target in ASSERTIONS):
             module.graph.erase_node(node)
@@ -120,33 +126,45 @@ def _call(node: fx.Node, function: Any, *args: Any, **kwargs: Any) -> None:
     node.op, node.target, node.args, node.kwargs = "call_function", function, args, kwargs
 
 
-def _batch_free_shape(node: fx.Node, two: torch.Size, three: torch.Size) -> tuple[int, ...]:
-    changing = [i for i, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
-    if len(two) != len(three) or len(changing) > 1:
+def _computes_with_sizes(graph: fx.Graph) -> bool:
+    """Return whether ``graph`` does more with sizes than to pass them on: a number may then change with many images."""
+    passed_on = {operator.getitem, *STRUCTURE}
+    return any(node.target not in passed_on for node in structure(graph))
+
+
+def _batch_free_shape(node: fx.Node, values: dict[int, Values]) -> tuple[int, ...]:
+    shapes = {batch: tuple(found[node]) for batch, found in values.items()}
+    first, *others = shapes.values()
+    same_rank = all(len(other) == len(first) for other in others)
+    changing = [i for i, sizes in enumerate(zip(*shapes.values(), strict=False)) if len(set(sizes)) > 1]
+    if not same_rank or len(changing) > 1:
         where = f"{node.meta['path'] or 'the model'} ({node.meta['source']})"
+        told = " and to ".join(f"{shape} for {batch}" for batch, shape in list(shapes.items())[:2])
         raise ModelRefused(
-            f"{where} reshapes to {tuple(two)} for 2 images and to {tuple(three)} for 3",
-            "write the reshape so that one dimension follows the number of images",
+            f"{where} reshapes to {told} images", "write the reshape so that one dimension follows the number of images"
         )
-    return tuple(-1 if i in changing else size for i, size in enumerate(two))
+    return tuple(-1 if i in changing else size for i, size in enumerate(first))
 
 
-def _expanded(node: fx.Node, two: Values, three: Values) -> tuple[int, ...]:
+def _expanded(node: fx.Node, values: dict[int, Values]) -> tuple[int, ...]:
     source: Any = node.args[0]
-    shape: Any = getattr(two[source], "shape", two[source])
-    before = [1] * (len(two[node]) - len(shape)) + list(shape)
-    return tuple(-1 if a == b or b != c else b for a, b, c in zip(before, two[node], three[node], strict=True))
+    first = next(iter(values.values()))
+    shape: Any = getattr(first[source], "shape", first[source])
+    before = [1] * (len(first[node]) - len(shape)) + list(shape)
+    after = zip(*(found[node] for found in values.values()), strict=True)
+    return tuple(-1 if a == b[0] or len({*b}) > 1 else b[0] for a, b in zip(before, after, strict=True))
 
 
-def _unpack(node: fx.Node, shapes: Values, others: Values) -> None:
+def _unpack(node: fx.Node, values: dict[int, Values]) -> None:
     """Make each part that ``node`` returns a slice of its own."""
+    shapes, *others = values.values()
     args: tuple[Any, ...] = node.args
     removes = "unbind" in str(getattr(node.target, "__name__", node.target))
     position = 1 if removes else 2
     place: Any = args[position] if len(args) > position else node.kwargs.get("dim", 0)
     whole, parts = shapes[args[0]], shapes[node]
     dimension = place % len(whole)
-    if others[args[0]][dimension] != whole[dimension]:
+    if any(other[args[0]][dimension] != whole[dimension] for other in others):
         raise uses_batch_size(node)
     starts = [0]
     for part in parts:
@@ -176,13 +194,13 @@ def _unpair(node: fx.Node) -> None:
 
 
 class _Constants:
-    """Puts what no image can change in the place of the nodes that compute it, once it is known for 2 and 3 images."""
+    """Puts what no image can change in the place of the nodes that compute it."""
 
-    def __init__(self, module: fx.GraphModule, still: set[fx.Node], two: Values, three: Values) -> None:
-        self.module, self.still, self.two, self.three = module, still, two, three
+    def __init__(self, module: fx.GraphModule, still: set[fx.Node], values: dict[int, Values]) -> None:
+        self.module, self.still, self.values = module, still, values
         self.image = [n for n in module.graph.nodes if n.op == "placeholder"][-1]
         self.done: dict[fx.Node, fx.Node] = {}
-        self.fixed = {n for n in constants(module.graph) if isinstance(two[n], Tensor)}
+        self.fixed = {n for n in constants(module.graph) if isinstance(next(iter(values.values()))[n], Tensor)}
 
     def write_out(self) -> None:
         """Rewrite the arguments of every node that depends on an image."""
@@ -194,13 +212,14 @@ class _Constants:
     def _replace(self, user: fx.Node, node: fx.Node) -> Any:
         if node not in self.still or node in self.fixed:
             return node
-        two, three = self.two[node], self.three[node]
-        if not isinstance(two, Tensor) or not isinstance(three, Tensor):
-            if not bool(two == three):
+        held = {batch: found[node] for batch, found in self.values.items()}
+        first, *others = held.values()
+        if not isinstance(first, Tensor):
+            if not all(bool(first == other) for other in others):
                 raise uses_batch_size(user)
-            return two
+            return first
         if node not in self.done:
-            found = for_any_batch(self.module, node, {2: two, 3: three}, self.image, self.image)
+            found = for_any_batch(self.module, node, held, self.image, self.image)
             if found is None:
                 raise uses_batch_size(user)
             self.done[node] = found

@@ -30,6 +30,7 @@ _EXPLICIT: dict[Function | str, Function] = {
     torch.true_divide: torch.div,
     torch.divide: torch.div,
     operator.pow: torch.pow,
+    operator.ipow: torch.pow,
     operator.neg: torch.neg,
     operator.matmul: torch.matmul,
     operator.gt: torch.gt,
@@ -128,15 +129,19 @@ IDENTITIES: frozenset[Function | str] = frozenset(
         "type",
         "cpu",
         "cuda",
+        "requires_grad_",
     }
 )
 """Functions and methods that do nothing to a network's result at inference."""
+
+COPIES_AT_TIMES: frozenset[Function | str] = (IDENTITIES - {torch.clone, "clone"}) | {torch.flatten, "flatten"}
+"""What returns its argument's own memory where there is nothing to do."""
 
 ASSERTIONS: frozenset[Function] = frozenset({torch._assert})
 """Calls without a result that only check, at tracing time, what holds for the example."""
 
 IN_PLACE: frozenset[Function] = frozenset(
-    {operator.iadd, operator.isub, operator.imul, operator.itruediv, functions.assign}
+    {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, functions.assign}
 )
 """Functions that overwrite their first argument without saying so in their name: ``y += x``, ``y[i] = x``."""
 

@@ -26,7 +26,7 @@ from .spellings import PAIRS, UNPACKED
 LEAVES = (_BatchNorm,)
 """Modules whose own code cannot be traced: it looks at the rank of its input."""
 
-BATCHES = (2, 3, 1, 7, 64, 1000)
+BATCHES = (2, 3, 1, 7, 64, 256)
 """Numbers of images that code which handles the batch size itself is traced with, and must treat alike."""
 
 _NOT_MODEL_CODE = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", "<")

@@ -11,7 +11,7 @@ from torch import fx
 
 from . import functions
 from .signals import is_structure, structure
-from .spellings import IN_PLACE, UNPACKED, VIEWS
+from .spellings import COPIES_AT_TIMES, IDENTITIES, IN_PLACE, RESHAPES, SYNONYMS, UNPACKED, VIEWS
 
 ADVICE = "it changes memory that the model later reads by another name; write y = y.relu(), not y.relu_()"
 
@@ -20,10 +20,10 @@ class Writes:
     """The current value of each tensor that the nodes of a graph, visited in order, have overwritten so far."""
 
     def __init__(self) -> None:
-        self.names: dict[fx.Node, fx.Node] = {}
-        self.values: dict[fx.Node, fx.Node] = {}
-        self.views: dict[fx.Node, fx.Node] = {}
-        self.stale: set[fx.Node] = set()
+        self.names: dict[fx.Node, fx.Node] = {}  # what an in-place call returns -> the tensor it has overwritten
+        self.values: dict[fx.Node, fx.Node] = {}  # a tensor -> the node that holds its numbers now
+        self.views: dict[fx.Node, fx.Node] = {}  # a view -> the tensor it looks at
+        self.stale: set[fx.Node] = set()  # views of what was overwritten since they were taken
 
     def follow(self, node: fx.Node, numbers: set[fx.Node]) -> None:
         """Make ``node`` read current values; if it overwrites a tensor, later nodes will read what it makes.
@@ -82,21 +82,52 @@ class Writes:
 
 
 def lost_writes(graph: fx.Graph) -> list[fx.Node]:
-    """Return the calls that overwrite a view, other than a slice, of what ``graph`` reads again later."""
+    """Return the calls after which ``graph`` reads overwritten memory by a name that `Writes` may not follow."""
     numbers = structure(graph)
     order = {node: i for i, node in enumerate(graph.nodes)}
+    source = {node: overwritten(node) or _shared(node, numbers) or _maybe_shared(node) for node in graph.nodes}
+    holders: dict[fx.Node, list[fx.Node]] = {}
+    for node in graph.nodes:
+        holders.setdefault(_path(node, source)[-1], []).append(node)
     lost = []
     for node in graph.nodes:
-        name, followed, later = overwritten(node), True, False
-        while name is not None:
-            source = overwritten(name) or _shared(name, numbers)
-            followed = followed and (overwritten(name) is not None or is_slice(name, numbers))
-            if source is not None and not followed:
-                later |= any(order[reader] > order[node] and reader not in numbers for reader in source.users)
-            name = source
-        if later:
-            lost.append(node)
+        written = overwritten(node)
+        if written is None:
+            continue
+        followed = _followed(written, source, numbers)
+        for holder in holders[_path(node, source)[-1]]:
+            path = _path(holder, source)
+            sure = next((i for i, n in enumerate(path) if n in followed), None)
+            known = sure is not None and not any(_maybe_shared(n) for n in path[:sure])
+            if known or order[holder] > order[node] or _is_another_part(written, path, source):
+                continue
+            if any(order[reader] > order[node] and reader not in numbers for reader in holder.users):
+                lost.append(node)
+                break
     return lost
+
+
+def _path(node: fx.Node, source: dict[fx.Node, fx.Node | None]) -> list[fx.Node]:
+    """Return ``node``, what it is a view of, and so on, to the call that made the memory."""
+    path = [node]
+    while (before := source[path[-1]]) is not None:
+        path.append(before)
+    return path
+
+
+def _followed(written: fx.Node, source: dict[fx.Node, fx.Node | None], numbers: set[fx.Node]) -> set[fx.Node]:
+    """Return the names of ``written``, and of what it is a slice of."""
+    found, name = {written}, written
+    while (before := source[name]) is not None and (overwritten(name) is not None or is_slice(name, numbers)):
+        found.add(before)
+        name = before
+    return found
+
+
+def _is_another_part(written: fx.Node, path: list[fx.Node], source: dict[fx.Node, fx.Node | None]) -> bool:
+    """Return whether ``path`` ends in another part of a split tensor than the one that is written."""
+    mine = {n.args[0]: n for n in _path(written, source) if _is_part_of_several(n)}
+    return any(_is_part_of_several(n) and mine.get(n.args[0], n) is not n for n in path)
 
 
 def is_slice(node: fx.Node, numbers: set[fx.Node]) -> bool:
@@ -113,9 +144,15 @@ def overwritten(node: fx.Node) -> fx.Node | None:
     """Return the node whose memory the call ``node`` overwrites, None where it overwrites nothing."""
     if node.op not in ("call_function", "call_method") or not node.args or not isinstance(node.args[0], fx.Node):
         return None
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = _inplace_argument(node)[0] or node.target in IN_PLACE or (name.endswith("_") and name[0] != "_")
-    return node.args[0] if in_place else None
+    in_place = _inplace_argument(node)[0] or node.target in IN_PLACE or _is_named_in_place(node.target)
+    return node.args[0] if in_place and node.target not in IDENTITIES else None
+
+
+def _is_named_in_place(target: Any) -> bool:
+    """Return whether ``target`` is torch's, and has the name that torch gives to what overwrites."""
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    torch_owns_it = isinstance(target, str) or str(getattr(target, "__module__", None) or "torch").startswith("torch")
+    return name.endswith("_") and not name.startswith("_") and torch_owns_it
 
 
 def _shared(node: fx.Node, numbers: set[fx.Node]) -> fx.Node | None:
@@ -127,8 +164,18 @@ def _shared(node: fx.Node, numbers: set[fx.Node]) -> fx.Node | None:
     return source if isinstance(source, fx.Node) else None
 
 
+def _maybe_shared(node: fx.Node) -> fx.Node | None:
+    """Return the node whose memory ``node`` holds at times: a reshape, a copy that is none where nothing changes."""
+    if node.target in VIEWS:
+        return None
+    maybe = SYNONYMS.get(node.target, node.target) in RESHAPES | COPIES_AT_TIMES
+    source = node.args[0] if maybe and node.args else None
+    return source if isinstance(source, fx.Node) else None
+
+
 def _is_part_of_several(node: fx.Node) -> bool:
-    return isinstance(node.args[0], fx.Node) and node.args[0].target in UNPACKED
+    several = node.args[0] if node.target is operator.getitem else None
+    return isinstance(several, fx.Node) and several.target in UNPACKED
 
 
 def _inplace_argument(node: fx.Node) -> tuple[bool, list[str], int]:

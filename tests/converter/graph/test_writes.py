@@ -193,7 +193,52 @@ def slice_of_a_view(m: Any, h: Tensor) -> Tensor:
     return h
 
 
-@pytest.mark.parametrize("write", [transposed, half, slice_of_a_view])
+def flattened(m: Any, h: Tensor) -> Tensor:
+    h.flatten(1).clamp_(max=100.0)  # nothing on these images
+    return h
+
+
+def reshaped(m: Any, h: Tensor) -> Tensor:
+    h.reshape(h.shape[0], -1).clamp_(max=100.0)
+    return h
+
+
+def contiguous(m: Any, h: Tensor) -> Tensor:
+    h.contiguous().clamp_(max=100.0)
+    return h
+
+
+def dropped_out(m: Any, h: Tensor) -> Tensor:
+    F.dropout(h, training=m.training).clamp_(max=100.0)
+    return h
+
+
+def another_view(m: Any, h: Tensor) -> Tensor:
+    turned, flat = h.transpose(2, 3), h.view(h.shape[0], -1)
+    turned.clamp_(max=100.0)
+    return flat.view(h.shape)
+
+
+def result_of_an_earlier_write(m: Any, h: Tensor) -> Tensor:
+    y = h.mul_(1.0)
+    h.transpose(2, 3).clamp_(max=100.0)
+    return y
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        transposed,
+        half,
+        slice_of_a_view,
+        flattened,
+        reshaped,
+        contiguous,
+        dropped_out,
+        another_view,
+        result_of_an_earlier_write,
+    ],
+)
 def test_a_view_that_cannot_be_followed_is_refused_by_line(network: Any, images: Tensor, write: Any) -> None:
     model = network(lambda m, x: m.head(m.relu(write(m, m.conv(x)))), inplace=nn.ReLU(inplace=True))
     with pytest.raises(ModelRefused, match=r"test_writes.py:\d+: it changes memory that the model later reads"):
@@ -219,3 +264,31 @@ def test_a_copy_does_not_share_memory(network: Any, images: Tensor, converts: An
         return m.head(m.relu(h)) + picked.sum((1, 2, 3))[:, None]
 
     converts(network(forward), images)
+
+
+def test_the_other_part_of_a_split_tensor_is_not_touched(network: Any, images: Tensor, converts: Any) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        first, second = m.conv(x).chunk(2, 1)
+        m.inplace(first)
+        return m.head(m.relu(torch.cat([second, first], 1)))
+
+    converts(network(forward, inplace=nn.ReLU(inplace=True)), images)
+
+
+def test_a_power_in_place(network: Any, images: Tensor, converts: Any) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = y = m.conv(x)
+        y **= 2
+        return m.head(m.relu(h - 0.5))
+
+    converts(network(forward), images)
+
+
+def test_a_result_that_goes_to_another_tensor_is_refused(network: Any, images: Tensor) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = m.conv(x)
+        torch.add(h, 1.0, out=h)
+        return m.head(m.relu(h))
+
+    with pytest.raises(ModelRefused, match=r"add at .*test_writes.py:\d+"):
+        prepare(network(forward), images)
