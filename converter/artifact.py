@@ -21,11 +21,12 @@ from .graph.on_shapes import OnShapes
 from .graph.operations import BY_NAME, OPERATIONS, SYNAPSES
 from .graph.shapes import record_shapes
 from .graph.sites import site_of
+from .neurons import Correction
 from .simulation import SpikingModel
 from .tensor_file import read_tensors, write_tensors
 from .thresholds import Thresholds
 
-FORMAT = 1
+FORMAT = 2
 """The version of the file format; a file with a larger one is refused."""
 
 _KEY = "snnconvert"
@@ -55,9 +56,12 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
                 "opposite": site.opposite,
             }
             tensors[f"threshold.{node.target}"] = model.thresholds.values[site.name]
+            correction = model.thresholds.corrections.get(site.name, Correction())
+            tensors |= {f"{k}.{node.target}": v for k, v in correction._asdict().items() if v is not None}
         if node.op == "get_attr":
             tensors[f"weights.{node.target}"] = attribute(module, str(node.target))
     thresholds = model.thresholds
+    tensors |= {f"changed.{name}": value for name, value in thresholds.weights.items()}
     document = {
         "format": FORMAT,
         "conversion": {
@@ -73,6 +77,7 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
             "per": thresholds.per,
             "source": thresholds.source,
             "warnings": list(thresholds.warnings),
+            "neuron": thresholds.neuron,
         },
         "proof": {"absolute": graph.proof.absolute, "relative": graph.proof.relative, "images": graph.proof.images},
         "input_shapes": [list(shape) for shape in graph.input_shapes],
@@ -187,21 +192,32 @@ def _decode_model(tensors: dict[str, Tensor], document: dict[str, Any]) -> Spiki
     record_shapes(module, shapes, dtype, OnShapes())
     _check_biases(module)
     values = {site["name"]: tensors[f"threshold.{child}"] for child, site in document["sites"].items()}
+    corrections = {
+        site["name"]: Correction(**{kind: tensors.get(f"{kind}.{child}") for kind in Correction._fields})
+        for child, site in document["sites"].items()
+    }
+    targets = _targets(tensors)
+    changed = {t: tensors[f"changed.{name}"] for name, t in targets.items() if f"changed.{name}" in tensors}
     made = document["thresholds"]
     return SpikingModel(
         PreparedGraph(module, Proof(**document["proof"]), shapes, tuple(document["notes"])),
-        Thresholds(values, **made | {"warnings": tuple(made["warnings"])}),
+        Thresholds(values, **made | {"warnings": tuple(made["warnings"])}, corrections=corrections, weights=changed),
         **document["conversion"],
     )
+
+
+def _targets(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Return the name that each constant of a file gets in the graph: no name in a file becomes a Python name."""
+    names = [name.removeprefix("weights.") for name in tensors if name.startswith("weights.")]
+    return {name: f"weight_{number}" for number, name in enumerate(names)}
 
 
 def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.GraphModule:
     root, graph = nn.Module(), fx.Graph()
     targets: dict[tuple[str, str], Any] = {("call_function", name): op.function for name, op in BY_NAME.items()}
-    for name, tensor in tensors.items():
-        if name.startswith("weights."):
-            target = targets["get_attr", name.removeprefix("weights.")] = f"weight_{len(targets)}"
-            root.register_buffer(target, tensor)
+    for name, target in _targets(tensors).items():
+        targets["get_attr", name] = target
+        root.register_buffer(target, tensors[f"weights.{name}"])
     for number, (child, site) in enumerate(document["sites"].items()):
         targets["call_module", child] = f"site_{number}"
         root.add_module(f"site_{number}", _decode_site(site))

@@ -1,4 +1,4 @@
-"""Thresholds: one or one per channel for each site, with a record of where they come from."""
+"""What calibration finds: thresholds, and corrections to neurons and weights, with a record of where they come from."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 from torch import Tensor
 
 from .errors import CalibrationRefused
-from .graph import PreparedGraph
+from .graph import PreparedGraph, Site
+from .graph.canonical import attribute
+from .neurons import Correction
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The thresholds of a network.
+    """The thresholds of a network, and what else calibration changed.
 
     Args:
         values: site name to theta, [channels] or [1], in units of the site's activation.
@@ -20,6 +22,9 @@ class Thresholds:
         per: "channel" or "layer".
         source: what from, JSON-able (number of images, hash, or batch-norm statistics).
         warnings: what a user should know, one sentence each.
+        neuron: the neuron model that the corrections are for; None where there are none.
+        corrections: site name to what calibration added to its neurons.
+        weights: name of a constant of the graph to its value in the spiking network, where that is another.
     """
 
     values: dict[str, Tensor]
@@ -28,14 +33,23 @@ class Thresholds:
     per: str
     source: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    neuron: str | None = None
+    corrections: dict[str, Correction] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def check(self, graph: PreparedGraph, steps: int) -> None:
-        """Check that they belong to ``graph`` and to a window of ``steps``.
+    def check(self, graph: PreparedGraph, steps: int, neuron: str) -> None:
+        """Check that they belong to ``graph``, to a window of ``steps`` and to ``neuron``.
 
         Raises:
             CalibrationRefused: a site without a threshold, a threshold without a site, another number of channels, a
-                threshold that is not a positive number or that lies above the site's cap, or another window.
+                threshold that is not a positive number or that lies above the site's cap, another window or neuron,
+                or a correction that does not fit.
         """
+        if self.neuron not in (None, neuron):
+            raise CalibrationRefused(
+                f"these thresholds come with corrections for {self.neuron!r} neurons, got {neuron!r}",
+                "correct them again for these neurons",
+            )
         if self.steps not in (None, steps):
             raise CalibrationRefused(
                 f"these {self.rule} thresholds were computed for T={self.steps}, got T={steps}",
@@ -70,7 +84,52 @@ class Thresholds:
                     "so its neurons could say more",
                     f"use thresholds of at most {site.cap:g} there",
                 )
+        self._check_corrections(graph, steps)
+
+    def _check_corrections(self, graph: PreparedGraph, steps: int) -> None:
+        sites = {site.name: site for site in graph.sites}
+        for name, correction in self.corrections.items():
+            if name not in sites:
+                raise CalibrationRefused(f"a correction of {name}, which is no site of this network", _AGAIN)
+            for kind, value in correction._asdict().items():
+                if value is None:
+                    continue
+                allowed = _shapes(sites[name], steps)[kind]
+                if value.shape not in allowed or not bool(value.isfinite().all()):
+                    raise CalibrationRefused(
+                        f"{name}: expected a finite {kind} of shape {' or '.join(str(list(s)) for s in allowed)}, "
+                        f"got shape {list(value.shape)}",
+                        _AGAIN,
+                    )
+        constants = {str(node.target) for node in graph.module.graph.nodes if node.op == "get_attr"}
+        for name, value in self.weights.items():
+            if name not in constants or attribute(graph.module, name).shape != value.shape:
+                raise CalibrationRefused(f"changed weights {name!r} that do not fit this network", _AGAIN)
+            if not bool(value.isfinite().all()):
+                raise CalibrationRefused(f"changed weights {name!r} that are NaN or infinite", _AGAIN)
 
     def to(self, graph: PreparedGraph) -> "Thresholds":
         """Return them in the type of number of ``graph``'s weights, and on their device."""
-        return replace(self, values={name: theta.to(graph.weight) for name, theta in self.values.items()})
+        like = graph.weight
+        return replace(
+            self,
+            values={name: theta.to(like) for name, theta in self.values.items()},
+            corrections={
+                name: Correction(*(None if value is None else value.to(like) for value in correction))
+                for name, correction in self.corrections.items()
+            },
+            weights={name: value.to(like) for name, value in self.weights.items()},
+        )
+
+
+_AGAIN = "calibrate this network again"
+
+
+def _shapes(site: Site, steps: int) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Return the shapes that each kind of correction may have."""
+    channels = (site.channels,)
+    return {
+        "bias": (channels, (steps, *channels)),
+        "potential": (channels, tuple(site.shape)),
+        "height": ((1,), channels),
+    }

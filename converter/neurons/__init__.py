@@ -1,5 +1,6 @@
 """Neuron models, one a file: pure functions with the equations, and a thin module around them."""
 
+from .correction import Correction
 from .integrate_and_fire import IntegrateAndFire
 from .neuron import Neuron, Place
 from .noise import Noise
@@ -13,6 +14,7 @@ NEURONS: dict[str, type[Neuron]] = {"if": IntegrateAndFire, "two-phase": TwoPhas
 __all__ = [
     "NEURONS",
     "SHUFFLES",
+    "Correction",
     "IntegrateAndFire",
     "Neuron",
     "Noise",

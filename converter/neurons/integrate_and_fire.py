@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .neuron import Neuron, Place, soft_reset
+from .correction import Correction
+from .neuron import NONE, Neuron, Place, soft_reset
 from .noise import Noise
 
 
@@ -28,21 +29,31 @@ class IntegrateAndFire(Neuron):
     stochastic: ClassVar[bool] = False
 
     def __init__(
-        self, threshold: Tensor, steps: int, place: Place, initial_potential: float = 0.5, shift: float = 0.0
+        self,
+        threshold: Tensor,
+        steps: int,
+        place: Place,
+        correction: Correction = NONE,
+        initial_potential: float = 0.5,
+        shift: float = 0.0,
     ) -> None:
-        super().__init__(threshold, steps, place)
+        super().__init__(threshold, steps, place, correction)
         self.initial_potential = initial_potential
         self.shift = shift
 
     def start(self, current: Tensor) -> Tensor:
         """Return v0 theta, in the shape of ``current`` [batch, channels, ...]."""
-        return torch.zeros_like(current) + self.initial_potential * self.threshold
+        start = torch.zeros_like(current) + self.initial_potential * self.threshold
+        return start if self.potential is None else start + self.potential
 
-    def integrate(self, potential: Tensor, current: Tensor) -> Tensor:
-        """Return v + I + shift theta / T."""
+    def integrate(self, potential: Tensor, current: Tensor, step: int) -> Tensor:
+        """Return v + I + shift theta / T + bias[t]."""
+        potential = potential + current
         if self.shift:
-            return potential + current + self.shift * self.threshold / self.steps
-        return potential + current
+            potential = potential + self.shift * self.threshold / self.steps
+        if self.bias is None:
+            return potential
+        return potential + (self.bias[step] if self.bias.ndim > self.threshold.ndim else self.bias)
 
     def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""

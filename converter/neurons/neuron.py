@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .correction import Correction
 from .noise import Noise
 
 
@@ -31,6 +32,9 @@ class Place(NamedTuple):
     signed: bool = False
 
 
+NONE = Correction()
+
+
 class Neuron(nn.Module):
     """One population of neurons: the units of one site.
 
@@ -38,25 +42,39 @@ class Neuron(nn.Module):
         threshold: theta, in units of the activation, [channels] or [1].
         steps: T, the length of a window.
         place: where they are.
+        correction: what calibration changed.
     """
 
     streaming: ClassVar[bool]
     stochastic: ClassVar[bool]
     threshold: Tensor
+    own_height: Tensor | None
+    bias: Tensor | None
+    potential: Tensor | None
 
-    def __init__(self, threshold: Tensor, steps: int, place: Place) -> None:
+    def __init__(self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE) -> None:
         super().__init__()
-        self.register_buffer("threshold", threshold.detach().reshape(-1, *[1] * (place.rank - place.axis - 1)).clone())
+        for name, value in (("threshold", threshold), ("own_height", correction.height), ("bias", correction.bias)):
+            self.register_buffer(name, None if value is None else _along_channels(value, place))
+        start = correction.potential
+        if start is not None:
+            start = (_along_channels(start, place) if start.ndim == 1 else start) * self.threshold
+        self.register_buffer("potential", start)
         self.steps = steps
         self.site = place.number
         self.signed = place.signed
+
+    @property
+    def height(self) -> Tensor:
+        """What a spike is worth on its wire, in units of the activation: theta, unless calibration changed it."""
+        return self.threshold if self.own_height is None else self.own_height
 
     def start(self, current: Tensor) -> Tensor:
         """Return the membrane potential before the first step, in the shape of ``current`` [batch, channels, ...]."""
         return torch.zeros_like(current)
 
-    def integrate(self, potential: Tensor, current: Tensor) -> Tensor:
-        """Return the membrane potential after ``current`` came in: v + I."""
+    def integrate(self, potential: Tensor, current: Tensor, step: int) -> Tensor:
+        """Return the membrane potential after ``current`` came in at ``step``: v + I."""
         return potential + current
 
     def fire(self, potential: Any, step: int, noise: Noise) -> tuple[Tensor, Any]:
@@ -67,9 +85,22 @@ class Neuron(nn.Module):
         """Return the number of spikes in a window whose input adds up to ``total``; two-phase neurons only."""
         raise NotImplementedError
 
+    @property
+    def offset(self) -> Tensor | None:
+        """What corrections add to the input of a whole window, in the shape of one image's channels; None for zero."""
+        if self.bias is None:
+            return self.potential
+        total = self.bias.sum(0) if self.bias.ndim > self.threshold.ndim else self.bias * self.steps
+        return total if self.potential is None else total + self.potential
+
     def extra_repr(self) -> str:
         """Number of steps and of thresholds, for printing."""
         return f"steps={self.steps}, thresholds={self.threshold.numel()}"
+
+
+def _along_channels(values: Tensor, place: Place) -> Tensor:
+    """Return ``values`` [..., channels] in a shape that broadcasts along the channels of the site."""
+    return values.detach().reshape(*values.shape, *[1] * (place.rank - place.axis - 1)).clone()
 
 
 def soft_reset(potential: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

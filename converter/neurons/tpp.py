@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .neuron import Neuron, Place
+from .correction import Correction
+from .neuron import NONE, Neuron, Place
 from .noise import Noise
 
 GRID = 256
@@ -75,10 +76,15 @@ class TwoPhaseProbabilistic(Neuron):
     streaming: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
 
-    def __init__(self, threshold: Tensor, steps: int, place: Place) -> None:
+    def __init__(self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE) -> None:
         if steps > LONGEST:
             raise UsageError(f"tpp neurons take windows of at most T = {LONGEST}, got {steps}", "use 'two-phase'")
-        super().__init__(threshold, steps, place)
+        super().__init__(threshold, steps, place, correction)
+
+    def start(self, current: Tensor) -> Tensor:
+        """Return what corrections add in a window, in the shape of ``current`` [batch, channels, ...]."""
+        start = torch.zeros_like(current)
+        return start if self.offset is None else start + self.offset
 
     def fire(self, potential: Any, step: int, noise: Noise) -> tuple[Tensor, Any]:
         """Return s ~ Bernoulli(p) and v - theta s; where signed, from step 0 on v is the pair of |v| and its sign."""
@@ -93,6 +99,7 @@ class TwoPhaseProbabilistic(Neuron):
     def count(self, total: Tensor, noise: Noise) -> Tensor:
         """Return N drawn from its distribution given ``total``, with one random number a neuron."""
         uniform = noise.uniform(self.site, total.shape, COUNT, total.dtype)
+        total = total if self.offset is None else total + self.offset
         if self.signed:
             return stochastic_count(total.abs() / self.threshold, uniform, self.steps) * total.sign()
         return stochastic_count(total / self.threshold, uniform, self.steps)

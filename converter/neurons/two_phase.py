@@ -30,8 +30,9 @@ class TwoPhase(Neuron):
     stochastic: ClassVar[bool] = False
 
     def start(self, current: Tensor) -> Tensor:
-        """Return theta / 2, in the shape of ``current`` [batch, channels, ...]."""
-        return torch.zeros_like(current) + self.threshold / 2
+        """Return theta / 2 and what corrections add in a window, in the shape of ``current`` [batch, channels, ...]."""
+        start = torch.zeros_like(current) + self.threshold / 2
+        return start if self.offset is None else start + self.offset
 
     def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta], or 1[v >= theta] - 1[v < 0] where signed, and v - theta s."""
@@ -42,4 +43,5 @@ class TwoPhase(Neuron):
 
     def count(self, total: Tensor, noise: Noise) -> Tensor:
         """Return N = clip(floor(total / theta + 1/2), 0, T), or from -T on where signed."""
+        total = total if self.offset is None else total + self.offset
         return rounded_count(total / self.threshold, self.steps, self.signed)

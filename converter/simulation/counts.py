@@ -34,4 +34,4 @@ class Counts(fx.Interpreter):
         counts = neuron.count(args[0] * neuron.steps, self.noise)
         if self.activity is not None:
             self.activity[target] = counts
-        return counts * (neuron.threshold / neuron.steps)
+        return counts * (neuron.height / neuron.steps)

@@ -82,21 +82,21 @@ class Layers(fx.Interpreter):
         potential = self.carried[node] if node in self.carried else neuron.start(currents[0])
         if neuron.streaming:
             for t in range(self.steps):
-                potential = neuron.integrate(potential, currents[t])
+                potential = neuron.integrate(potential, currents[t], self.first + t)
                 train[t], potential = neuron.fire(potential, self.first + t, self.noise)
             self.carried[node] = potential
         else:
             if source in self.schedule.windowed:
-                potential = neuron.integrate(potential, currents[0] * self.steps)
+                potential = neuron.integrate(potential, currents[0] * self.steps, 0)
             else:
-                for current in currents:
-                    potential = neuron.integrate(potential, current)
+                for t in range(self.steps):
+                    potential = neuron.integrate(potential, currents[t], t)
             for t in range(self.steps):
                 train[t], potential = neuron.fire(potential, t, self.noise)
         if self.activity is not None:
             self.activity[str(node.target)] = self.activity.get(str(node.target), 0) + train.sum(0)
         train = shuffle(train, self.network.order, neuron.site, self.noise)
-        return train.mul_(neuron.threshold).flatten(0, 1)
+        return train.mul_(neuron.height).flatten(0, 1)
 
     def _running(self, node: fx.Node) -> Tensor:
         """Carry a nonlinear operation through the steps of a streaming network."""

@@ -1,17 +1,18 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..errors import DataRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
 from ..graph.audit import Role
 from ..graph.sites import site_of
-from ..neurons import NEURONS, SHUFFLES, Neuron, Noise, Place
+from ..neurons import NEURONS, SHUFFLES, Correction, Neuron, Noise, Place
 from ..thresholds import Thresholds
 from .counts import Counts
 from .layers import Layers
@@ -64,18 +65,22 @@ class SpikingModel(nn.Module):
         check_steps(steps)
         check_seed(seed)
         graph.audit.require(neuron)
-        thresholds.check(graph, steps)
+        thresholds.check(graph, steps, neuron)
         self.graph, self.thresholds = graph, thresholds
         self.seed, self.options = seed, dict(options or {})
         self.ann = graph.module
+        self.body = _with_weights(graph.module, thresholds.weights) if thresholds.weights else graph.module
         neurons: dict[str, Neuron] = {}
         for node in graph.module.graph.nodes:
             site = site_of(node)
             if site is not None:
                 place = Place(len(neurons), len(site.shape) + 1, site.axis, site.signed)
-                neurons[str(node.target)] = NEURONS[neuron](thresholds.values[site.name], steps, place, **self.options)
+                correction = thresholds.corrections.get(site.name, Correction())
+                neurons[str(node.target)] = NEURONS[neuron](
+                    thresholds.values[site.name], steps, place, correction, **self.options
+                )
         self.neurons = nn.ModuleDict(neurons)
-        self.network = Network(graph.module, neurons, steps, shuffle)
+        self.network = Network(self.body, neurons, steps, shuffle)
         self._neuron = neuron
 
     @property
@@ -275,6 +280,15 @@ class SpikingModel(nn.Module):
         size = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
         for first in range(0, self.steps, size):
             yield layers.chunk(inputs, first, min(size, self.steps - first))
+
+
+def _with_weights(module: fx.GraphModule, weights: dict[str, Tensor]) -> fx.GraphModule:
+    """Return ``module`` with other values for some of its constants; the rest is shared."""
+    changed = fx.GraphModule(module, copy.deepcopy(module.graph))
+    for name, value in weights.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(changed.get_submodule(owner), leaf, value)
+    return changed
 
 
 @contextmanager

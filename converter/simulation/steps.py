@@ -88,10 +88,10 @@ class Steps:
     def _fire(self, node: fx.Node, t: int) -> Tensor:
         neuron = self.network.neuron(node)
         if self.network.order != "none":
-            return self.spikes[node][t] * neuron.threshold
+            return self.spikes[node][t] * neuron.height
         if neuron.streaming:
-            self._integrate(node, self._read(node.all_input_nodes[0], t))
-        return self._spikes(node, t) * neuron.threshold
+            self._integrate(node, self._read(node.all_input_nodes[0], t), t)
+        return self._spikes(node, t) * neuron.height
 
     def _spikes(self, node: fx.Node, t: int) -> Tensor:
         neuron, site = self.network.neuron(node), str(node.target)
@@ -100,11 +100,11 @@ class Steps:
             self.activity[site] = self.activity[site] + spikes if site in self.activity else spikes
         return spikes
 
-    def _integrate(self, node: fx.Node, current: Tensor) -> None:
+    def _integrate(self, node: fx.Node, current: Tensor, t: int) -> None:
         neuron = self.network.neuron(node)
         if node not in self.potential:
             self.potential[node] = neuron.start(current)
-        self.potential[node] = neuron.integrate(self.potential[node], current)
+        self.potential[node] = neuron.integrate(self.potential[node], current, t)
 
     def _change(self, node: fx.Node, t: int) -> Tensor:
         """Return the change of a nonlinear operation's accumulated result, in a streaming network."""
@@ -125,7 +125,7 @@ class Steps:
         source = node.all_input_nodes[0]
         if source in self.schedule.windowed:
             return
-        self._integrate(node, self._read(source, t))
+        self._integrate(node, self._read(source, t), t)
         neuron = self.network.neuron(node)
         if neuron.streaming:
             self.spikes.setdefault(node, []).append(self._spikes(node, t))
@@ -155,7 +155,7 @@ class Steps:
         source = node.all_input_nodes[0]
         neuron = self.network.neuron(node)
         if source in self.schedule.windowed:
-            self._integrate(node, self.steady[source] * self.steps)
+            self._integrate(node, self.steady[source] * self.steps, 0)
         if self.network.order == "none":
             return
         if not neuron.streaming:

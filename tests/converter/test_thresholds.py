@@ -25,13 +25,13 @@ def thresholds() -> Thresholds:
 
 
 def test_thresholds_that_fit_pass(graph: PreparedGraph, thresholds: Thresholds) -> None:
-    thresholds.check(graph, 8)
-    replace(thresholds, steps=None).check(graph, 3)
+    thresholds.check(graph, 8, "if")
+    replace(thresholds, steps=None).check(graph, 3, "if")
 
 
 def test_another_window_is_refused(graph: PreparedGraph, thresholds: Thresholds) -> None:
     with pytest.raises(CalibrationRefused, match="these mse thresholds were computed for T=8, got T=4\nhint: compute"):
-        thresholds.check(graph, 4)
+        thresholds.check(graph, 4, "if")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_thresholds_that_do_not_fit_are_refused(
 ) -> None:
     values = {name: theta for name, theta in (thresholds.values | change).items() if theta is not None}
     with pytest.raises(CalibrationRefused, match=message):
-        replace(thresholds, values=values).check(graph, 8)
+        replace(thresholds, values=values).check(graph, 8, "if")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

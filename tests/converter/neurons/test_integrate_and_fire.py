@@ -26,7 +26,7 @@ def fired(current: np.ndarray, theta: float, v0: float, shift: float) -> int:
     currents = torch.tensor(current)[:, None, None]
     noise, potential, total = Noise(0, torch.arange(1)), neuron.start(currents[0]), 0.0
     for step, i in enumerate(currents):
-        spikes, potential = neuron.fire(neuron.integrate(potential, i), step, noise)
+        spikes, potential = neuron.fire(neuron.integrate(potential, i, step), step, noise)
         total += float(spikes)
     return int(total)
 

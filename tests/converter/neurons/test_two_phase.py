@@ -18,7 +18,7 @@ def fired(currents: Tensor, theta: float, signed: bool) -> Tensor:
     neuron = TwoPhase(torch.tensor([theta]).double(), len(currents), Place(0, 2, signed=signed))
     potential, spikes = neuron.start(currents[0]), []
     for current in currents:
-        potential = neuron.integrate(potential, current)
+        potential = neuron.integrate(potential, current, 0)
     for step in range(len(currents)):
         spike, potential = neuron.fire(potential, step, NOISE)
         spikes.append(spike)

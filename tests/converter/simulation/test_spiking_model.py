@@ -210,7 +210,7 @@ def test_a_site_in_float32_differs_between_counts_and_steps_only_at_ties() -> No
     currents = torch.randn(steps, 1, 200_000) + 0.4
     potential, spikes = neuron.start(currents[0]), torch.zeros(1, 200_000)
     for current in currents:
-        potential = neuron.integrate(potential, current)
+        potential = neuron.integrate(potential, current, 0)
     for step in range(steps):
         fired, potential = neuron.fire(potential, step, noise)
         spikes += fired
