@@ -96,6 +96,10 @@ def convert(
     path = output or destination.beside(model, f"-{settled.neuron}-T{steps}.snn")
     destination.writable(path, force=force, recognise=load)
     observed = None if calibration is None else Calibration.load(calibration)
+    if strict and arch is None and weights is None and not Path(model).is_file():  # before weights are downloaded
+        found = inspection.inspect(session.open_skeleton(out, model, trust=trust, size=size))
+        if found.convertible:  # some models cannot be checked without weights
+            inspection.require_spiking(found)
     loaded = session.open_model(
         out,
         model,

@@ -55,7 +55,7 @@ Device = Annotated[str, run("--device", metavar="cpu|cuda", help="Where to compu
 BatchSize = Annotated[int, run("--batch-size", min=1, help="Images at a time.")]
 Force = Annotated[bool, run("--force", help="Overwrite the output of an earlier run.")]
 Json = Annotated[bool, run("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, run("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Quiet = Annotated[bool, run("--quiet", "-q", help="Say nothing but the result, warnings and errors.")]
 
 
 def check_data_flags(data: str | None, data_dir: Path | None, images: int | None) -> None:

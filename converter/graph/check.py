@@ -10,6 +10,7 @@ from .canonical import describe, respell, unsupported
 from .claims import check_claims
 from .on_shapes import OnShapes
 from .operations import Kind
+from .outputs import settle_outputs
 from .prepare import copy_of, rewrite_traced
 from .signals import constants, imageless, kind_of
 from .sites import site_cap
@@ -53,6 +54,7 @@ def check(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Audit:
 def _check(model: nn.Module, inputs: tuple[Tensor, ...]) -> Audit:
     on_shapes = OnShapes()
     module = trace(model, inputs, on_shapes)
+    settle_outputs(module)
     found = unsupported(module)
     if found:
         return refusal(found, _others(module))

@@ -21,6 +21,8 @@ TOLERANCE = 1e-4
 """The largest error of a claim, in units of the largest value of the operation's result."""
 
 _HINT = "rewrite them so that each image has its own result, in the first dimension"
+_NOT_ELEMENTWISE = "leave it unregistered: what it is made of converts call by call"
+_NOT_POSITIVE = "register it without positive=True"
 
 
 def check_images(module: fx.GraphModule) -> None:
@@ -73,7 +75,8 @@ def check_claims(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
     with torch.no_grad():
         checker.run(*(x[:1].expand(2, *x.shape[1:]) for x in inputs))
     if checker.faults:
-        raise ModelRefused("these operations cannot be simulated in time:\n" + "\n".join(checker.faults), _HINT)
+        hints = "; ".join(dict.fromkeys(checker.faults.values()))
+        raise ModelRefused("these operations cannot be simulated in time:\n" + "\n".join(checker.faults), hints)
 
 
 class _Checker(fx.Interpreter):
@@ -82,7 +85,7 @@ class _Checker(fx.Interpreter):
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.fixed = constants(module.graph)
         self.generator: torch.Generator | None = None
-        self.faults: list[str] = []
+        self.faults: dict[str, str] = {}  # and what to do
 
     def run_node(self, n: fx.Node) -> Any:
         """Compute a node, compare it with its claim, and give noise of its shape to its readers."""
@@ -120,29 +123,34 @@ class _Checker(fx.Interpreter):
         try:
             found = getattr(self, node.op)(node.target, args, kwargs)
         except (RuntimeError, IndexError, ValueError):  # it counts on two images
-            self.faults.append(_complain(node, mixed))
+            self.faults[_complain(node, mixed)] = _HINT
             return
         expected = join(result, node)
         if kind_of(node, self.fixed) is Kind.ACTIVATION:
             self._check_activation(node, result)
         if found.shape != expected.shape or not _close(found, expected):
             fault = "is not linear, or mixes images, with these arguments" if linear else mixed
-            self.faults.append(_complain(node, fault))
+            self.faults[_complain(node, fault)] = _HINT
 
     def _check_activation(self, node: fx.Node, result: Tensor) -> None:
-        """Check that each number of ``result`` depends on its own input alone, and on the sign it is known to have."""
+        """Check that each number of ``result`` depends on its own input alone, and on the sign it is known to have.
+
+        The other inputs are replaced by noise of all magnitudes: a norm, which sees no signs, would change with them.
+        """
         source = self.env[node.all_input_nodes[0]]
         kept = torch.rand(source.shape, generator=self._generator(source), device=source.device) < 0.5
-        changed = torch.where(kept, source, -source)
+        changed = torch.where(kept, source, 1 + 3 * self._noise(source) ** 3)
         args, kwargs = fx.node.map_arg(
             (node.args, node.kwargs), {**self.env, node.all_input_nodes[0]: changed}.__getitem__
         )
         found = node.target(*args, **kwargs)  # type: ignore[operator]
         if found.shape != source.shape or not _close(found[kept], result[kept]):
-            self.faults.append(_complain(node, "is an activation, but does not act on each number alone"))
+            self.faults[_complain(node, "is an activation, but does not act on each number alone")] = _NOT_ELEMENTWISE
         operation = operation_of(node)
-        if operation is not None and operation.range is Range.POSITIVE and bool((result < 0).any()):
-            self.faults.append(_complain(node, "is negative for some inputs, although it is known as never negative"))
+        negative = bool((result < 0).any()) or bool((found < 0).any())
+        if operation is not None and operation.range is Range.POSITIVE and negative:
+            fault = "is negative for some inputs, although it is known as never negative"
+            self.faults[_complain(node, fault)] = _NOT_POSITIVE
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:

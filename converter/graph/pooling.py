@@ -22,12 +22,14 @@ def move_max_pools(module: fx.GraphModule) -> list[str]:
     """Exchange each max-pool of ``module`` with the sites before it, in place, and say what was done.
 
     A pool after a channel concat of sites moves into each branch. A site that something else reads too stays where it
-    is, and the pool gets a site of its own.
+    is, and the pool gets a site of its own. A maximum of all that an image has stays.
     """
     moved = split = 0
     waiting = [node for node in module.graph.nodes if node.target in MAX_POOLS]
     while waiting:
         pool = waiting.pop(0)  # in the order of the graph: a pool of a pool finds the first one moved
+        if len(pool.meta["shape"]) < 2:  # a maximum of everything has no channels, so it can be no site
+            continue
         source = pool.args[0]
         if _is_concat_of_sites(source) and pool.target is not torch.amax:  # which may take the maximum of channels
             waiting += _pool_each_branch(pool, source)

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
 
 from ..errors import DataRefused, ModelRefused
 from .audit import Audit, audit
 from .batch_norm import fold_batch_norm
 from .canonical import Unsupported, canonicalise, respell, unsupported
 from .claims import check_claims, check_images
+from .masks import spell_masked_writes
 from .on_shapes import OnShapes
+from .outputs import settle_outputs
 from .pooling import move_max_pools
 from .proof import DOUBLE_TOLERANCE, Differs, Proof, prove
 from .shapes import record_shapes
@@ -146,6 +147,7 @@ def rewrite(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModul
     """
     on_shapes = OnShapes()
     module = trace(model, inputs, on_shapes)
+    settle_outputs(module)
     refuse(unsupported(module))
     return rewrite_traced(module, inputs, on_shapes)
 
@@ -155,12 +157,12 @@ def rewrite_traced(
 ) -> tuple[fx.GraphModule, list[str]]:
     """Do the same from the traced graph ``module`` on, in which every operation is supported."""
     shapes, dtype = tuple(tuple(x.shape[1:]) for x in inputs), inputs[0].dtype
-    _check_outputs(module)
     respell(module)
     specialise(module, shapes, dtype, on_shapes)
     canonicalise(module)
     name_sites(module)
     record_shapes(module, shapes, dtype, on_shapes)
+    spell_masked_writes(module)
     notes = [*fold_batch_norm(module), *move_max_pools(module)]
     record_shapes(module, shapes, dtype, on_shapes)
     notes += _keep_final_activation(module)
@@ -177,15 +179,6 @@ def rewrite_traced(
             "check that its forward pass calls an activation function whose result reaches a layer with weights",
         )
     return module, notes
-
-
-def _check_outputs(module: fx.GraphModule) -> None:
-    output = next(node for node in module.graph.nodes if node.op == "output")
-    others = [type(leaf).__name__ for leaf in tree_leaves(output.args[0]) if not isinstance(leaf, fx.Node)]
-    if others:
-        raise ModelRefused(
-            f"the model must return tensors only, got {', '.join(others)}", "convert a submodule, or wrap the model"
-        )
 
 
 def refuse(found: list[Unsupported]) -> None:

@@ -46,6 +46,9 @@ def prove(
     with torch.no_grad():
         expected = tree_leaves(original(*(x.clone() for x in inputs)))
         found = tree_leaves(module(*(x.clone() for x in inputs)))
+    nothing = [i for i, e in enumerate(expected) if e is None]
+    if nothing == [i for i, f in enumerate(found) if f is None]:
+        expected, found = ([leaf for leaf in leaves if leaf is not None] for leaves in (expected, found))
     if not all(isinstance(e, Tensor) for e in expected):
         kinds = ", ".join(type(e).__name__ for e in expected)
         raise ModelRefused(f"the model must return tensors only, got {kinds}", "convert a submodule, or wrap the model")
@@ -59,8 +62,8 @@ def prove(
             raise Differs(
                 f"the prepared graph differs from the model by {difference:.3g}, {difference / spread:.3g} of the"
                 " output's spread",
-                "does the model overwrite a view of a tensor that it reads again, or give another result each time?"
-                " if not, this is a fault of snnconvert: please report it",
+                "does the model use hooks, random numbers or autocast, replace an instance's forward, or overwrite a"
+                " view of a tensor that it reads again? if not, this is a fault of snnconvert: please report it",
             )
         absolute, relative = max(absolute, difference), max(relative, difference / spread)
     return Proof(absolute, relative, len(inputs[0]))

@@ -176,7 +176,8 @@ def _trace(
     try:
         graph = tracer.trace(model)
     except Exception as error:
-        raise ModelRefused(_explain(model, error), getattr(error, "hint", None) or _TRACE_HINT) from error
+        hint = _ASSERTION_HINT if isinstance(error, AssertionError) else _TRACE_HINT
+        raise ModelRefused(_explain(model, error), getattr(error, "hint", None) or hint) from error
     for node in graph.nodes:
         node.meta.pop("is_wrapped", None)  # torch would wrap the function for all later traces of the process
         if batch is not None:
@@ -213,6 +214,7 @@ def _refuse_recurrence(model: nn.Module) -> None:
         )
 
 
+_ASSERTION_HINT = "the model itself says what it expects: check the size and the number of channels of the input"
 _TRACE_HINT = "rewrite that line so that it does not depend on the values in a tensor, or convert a submodule"
 
 

@@ -54,15 +54,34 @@ class Neuron(nn.Module):
 
     def __init__(self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE) -> None:
         super().__init__()
-        for name, value in (("threshold", threshold), ("own_height", correction.height), ("bias", correction.bias)):
-            self.register_buffer(name, None if value is None else _along_channels(value, place))
-        start = correction.potential
+        self.place, self.steps = place, steps
+        self.register_buffer("threshold", self._along_channels(threshold))
+        for name in ("own_height", "bias", "potential"):
+            self.register_buffer(name, None)
+        self.correct(correction)
+
+    def correct(self, correction: Correction) -> None:
+        """Put ``correction`` in the place of the one there was."""
+        bias, start, height = correction
+        self.own_height = None if height is None else self._along_channels(height)
+        self.bias = None if bias is None else self._along_channels(bias)
         if start is not None:
-            start = (_along_channels(start, place) if start.ndim == 1 else start) * self.threshold
-        self.register_buffer("potential", start)
-        self.steps = steps
-        self.site = place.number
-        self.signed = place.signed
+            start = (self._along_channels(start) if start.ndim == 1 else start.detach()) * self.threshold
+        self.potential = start
+
+    def _along_channels(self, values: Tensor) -> Tensor:
+        """Return ``values`` [..., channels] in a shape that broadcasts along the channels of the site."""
+        return values.detach().reshape(*values.shape, *[1] * (self.place.rank - self.place.axis - 1)).clone()
+
+    @property
+    def site(self) -> int:
+        """The number of the site."""
+        return self.place.number
+
+    @property
+    def signed(self) -> bool:
+        """Whether spikes may be negative."""
+        return self.place.signed
 
     @property
     def height(self) -> Tensor:
@@ -85,6 +104,10 @@ class Neuron(nn.Module):
         """Return the number of spikes in a window whose input adds up to ``total``; two-phase neurons only."""
         raise NotImplementedError
 
+    def expected_count(self, total: Tensor) -> Tensor:
+        """Return the mean of `count` over its random numbers; two-phase neurons only."""
+        raise NotImplementedError
+
     @property
     def offset(self) -> Tensor | None:
         """What corrections add to the input of a whole window, in the shape of one image's channels; None for zero."""
@@ -96,11 +119,6 @@ class Neuron(nn.Module):
     def extra_repr(self) -> str:
         """Number of steps and of thresholds, for printing."""
         return f"steps={self.steps}, thresholds={self.threshold.numel()}"
-
-
-def _along_channels(values: Tensor, place: Place) -> Tensor:
-    """Return ``values`` [..., channels] in a shape that broadcasts along the channels of the site."""
-    return values.detach().reshape(*values.shape, *[1] * (place.rank - place.axis - 1)).clone()
 
 
 def soft_reset(potential: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

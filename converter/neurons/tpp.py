@@ -103,3 +103,10 @@ class TwoPhaseProbabilistic(Neuron):
         if self.signed:
             return stochastic_count(total.abs() / self.threshold, uniform, self.steps) * total.sign()
         return stochastic_count(total / self.threshold, uniform, self.steps)
+
+    def expected_count(self, total: Tensor) -> Tensor:
+        """Return E[N] given ``total``, exactly."""
+        total = total if self.offset is None else total + self.offset
+        if self.signed:
+            return mean_count(total.abs() / self.threshold, self.steps) * total.sign()
+        return mean_count(total / self.threshold, self.steps)

@@ -43,5 +43,9 @@ class TwoPhase(Neuron):
 
     def count(self, total: Tensor, noise: Noise) -> Tensor:
         """Return N = clip(floor(total / theta + 1/2), 0, T), or from -T on where signed."""
+        return self.expected_count(total)
+
+    def expected_count(self, total: Tensor) -> Tensor:
+        """Return N, which is not random."""
         total = total if self.offset is None else total + self.offset
         return rounded_count(total / self.threshold, self.steps, self.signed)

@@ -299,11 +299,12 @@ def _exact(inputs: tuple[Tensor, ...]) -> Iterator[None]:
 
 
 def _map(function: Any, structure: Any) -> Any:
-    return torch.utils._pytree.tree_map(function, structure)
+    """Return ``structure`` with ``function`` of each tensor; None, which a model may return beside tensors, stays."""
+    return torch.utils._pytree.tree_map(lambda part: None if part is None else function(part), structure)
 
 
 def _join(structures: list[Any], function: Any) -> Any:
-    return torch.utils._pytree.tree_map(lambda *parts: function(parts), *structures)
+    return torch.utils._pytree.tree_map(lambda *parts: None if parts[0] is None else function(parts), *structures)
 
 
 def _time(train: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from snnconvert.cli import session
 from snnconvert.converter.artifact import load
 
 Run = Callable[..., Any]
@@ -104,6 +105,23 @@ def test_strict_conversion_refuses_before_any_data_is_read(run: Run, tmp_path: P
     assert "19 operations are not spiking" in result.stderr
     assert "none.npz" not in result.stderr
     assert not path.exists()
+
+
+def test_strict_conversion_of_a_name_refuses_before_its_weights_are_there(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(session, "open_model", lambda out, model, **flags: asked.append(model))
+    result = run("convert", "timm:test_vit", "--strict", "-o", tmp_path / "vit.snn")
+    assert result.code == 3
+    assert "19 operations are not spiking" in result.stderr
+    assert asked == []
+
+
+def test_a_quiet_check_gives_the_result_alone(run: Run) -> None:
+    result = run("check", "zoo:fashion-resnet8", "--quiet")
+    assert (result.code, result.stderr) == (0, "")
+    assert "spiking network: 7 sites, all binary" in result.stdout
 
 
 def test_streaming_neurons_are_refused_before_any_data_is_read(run: Run, tmp_path: Path) -> None:

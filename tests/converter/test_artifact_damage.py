@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from snnconvert.converter.artifact import load, save
+from snnconvert.converter.artifact import FORMAT, load, save
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused
 from snnconvert.converter.graph import prepare
@@ -173,6 +173,6 @@ def test_truncated_and_foreign_files_are_refused(parts: Parts, tmp_path: Path) -
     write_tensors(path, tensors, "snnconvert.calibration", document)
     with pytest.raises(ArtefactRefused, match=r"not a \.snn file"):
         load(path)
-    write_tensors(path, tensors, "snnconvert", document | {"format": 2})
-    with pytest.raises(ArtefactRefused, match="has format 2"):
+    write_tensors(path, tensors, "snnconvert", document | {"format": FORMAT + 1})
+    with pytest.raises(ArtefactRefused, match="has format 3"):
         load(path)

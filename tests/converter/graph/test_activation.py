@@ -11,7 +11,7 @@ from torch import Tensor
 
 import snnconvert
 from snnconvert.converter.convert import convert
-from snnconvert.converter.errors import ArtefactRefused, UsageError
+from snnconvert.converter.errors import ArtefactRefused, ModelRefused, UsageError
 from snnconvert.converter.graph.operations import BY_NAME, OPERATIONS, Kind, Range
 from snnconvert.converter.thresholds import Thresholds
 
@@ -82,6 +82,31 @@ def test_one_that_is_never_negative_fires_binary_spikes(network: Any, images: Te
     graph = spikes(network(lambda m, x: m.head(m.conv2(registered(m.conv(x))))), images)
     assert [s.spikes for s in graph.sites] == ["binary"]
     assert "if" not in graph.audit.executors  # streaming neurons take the ReLU family only
+
+
+NOT_ELEMENTWISE: dict[str, Any] = {
+    "a norm": lambda x: x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-5).sqrt(),
+    "divided by magnitudes": lambda x: x / (1 + x.abs().mean(1, keepdim=True)),
+    "divided by the largest": lambda x: x / x.abs().amax((1, 2, 3), keepdim=True),
+    "the mean taken off": lambda x: x - x.mean((2, 3), keepdim=True),
+    "the next number": lambda x: x * torch.sigmoid(x.roll(1, 3).abs()),
+    "the number of positive ones": lambda x: x * (x > 0).double().mean((1, 2, 3), keepdim=True),
+}
+
+
+@pytest.mark.parametrize("function", NOT_ELEMENTWISE.values(), ids=NOT_ELEMENTWISE)
+def test_a_function_of_other_numbers_too_is_found(network: Any, images: Tensor, function: Any) -> None:
+    registered = snnconvert.activation("wide")(function)
+    model = network(lambda m, x: m.head(m.conv2(registered(m.conv(x)))))
+    with pytest.raises(ModelRefused, match=r"does not act on each number alone\nhint: leave it unregistered"):
+        snnconvert.prepare(model, images)
+    assert "does not act on each number alone" in snnconvert.check(model, images).reasons[0]
+
+
+def test_one_that_is_negative_far_out_only_is_found(network: Any, images: Tensor) -> None:
+    registered = snnconvert.activation("hill", positive=True)(lambda x: torch.where(x > 30, -1.0, torch.relu(x)))
+    with pytest.raises(ModelRefused, match=r"is negative for some inputs.*\nhint: register it without positive=True"):
+        snnconvert.prepare(network(lambda m, x: m.head(m.conv2(registered(m.conv(x))))), images)
 
 
 @pytest.mark.parametrize("executor", ["counts", "layers", "steps"])

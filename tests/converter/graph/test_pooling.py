@@ -60,6 +60,13 @@ STAYS: dict[str, Any] = {
     "after a concat of which one part is no site": lambda m, x: m.pool(
         torch.cat([m.relu(m.conv(x))[:, :2], m.conv(x)[:, 2:]], 1)
     ),
+    "a maximum of everything": lambda m, x: (a := m.relu(m.conv(x))) * a.amax((1, 2, 3))[:, None, None, None],
+    "a maximum of everything, to divide by": lambda m, x: (
+        (a := m.relu(m.conv(x))) / (a.amax((1, 2, 3)).view(-1, 1, 1, 1) + 1)
+    ),
+    "a maximum of all values of a function": lambda m, x: (
+        (a := torch.sigmoid(m.conv(x))) * a.amax((1, 2, 3))[:, None, None, None]
+    ),
 }
 
 

@@ -207,12 +207,6 @@ def test_a_model_without_activation_is_refused() -> None:
             prepare(model, torch.randn(2, 3))
 
 
-@pytest.mark.parametrize("result", [lambda y: (y, 3), lambda y: (y, None), lambda y: {"y": y, "size": y.size(1)}])
-def test_outputs_that_are_no_tensors_are_refused(network: Any, images: Tensor, result: Any) -> None:
-    with pytest.raises(ModelRefused, match="must return tensors only, got "):
-        prepare(network(lambda m, x: result(m.head(m.relu(m.conv(x))))), images)
-
-
 @pytest.mark.parametrize(
     ("final", "function"), [(F.relu, "relu"), (F.relu6, "clamp"), (lambda x: x.clamp(0, 1), "clamp")]
 )

@@ -193,3 +193,12 @@ def test_a_loop_over_images_is_refused(network: Any, images: Tensor) -> None:
     model = network(lambda m, x: torch.stack([m.relu(row) for row in m.conv(x)]))
     with pytest.raises(ModelRefused, match=r"cannot be traced at .*test_tracing.py:\d+"):
         prepare(model, images)
+
+
+def test_what_the_model_itself_asserts_is_said_to_be_its_own(network: Any, images: Tensor) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        torch._assert(x.shape[-1] == 16, "expected images of 16 pixels")
+        return m.head(m.relu(m.conv(x)))
+
+    with pytest.raises(ModelRefused, match=r"expected images of 16 pixels\)\nhint: .* check the size and the number"):
+        prepare(network(forward), images)
