@@ -20,6 +20,7 @@ from snnconvert.converter.graph.sites import site_of
 from snnconvert.converter.thresholds import Thresholds
 
 from .calibration import Calibration
+from .gaussian import Moments
 from .histogram import Histogram
 
 _Moments = tuple[Tensor, Tensor]  # mean and variance of each channel
@@ -38,7 +39,7 @@ def thresholds_from_batch_norm(
         CalibrationRefused: a site is fed by something whose distribution is not known (all are named).
     """
     moments = _propagate(graph.module.graph)
-    histograms, unknown = {}, []
+    histograms, gaussians, unknown = {}, {}, []
     for node in graph.module.graph.nodes:
         site = site_of(node)
         if site is None:
@@ -48,12 +49,13 @@ def thresholds_from_batch_norm(
             unknown.append(site.name)
         else:
             histograms[site.name] = Histogram.gaussian(found[0], found[1].sqrt(), site.cap)
+            gaussians[site.name] = Moments(torch.ones_like(found[0]), *found, site.signed)
     if unknown:
         raise CalibrationRefused(
             f"no batch norm tells the distribution at {listed(unknown)}",
             "calibrate on images: give --data, or call calibrate",
         )
-    calibration = Calibration(histograms, 0, "", {"data": "batch-norm statistics"})
+    calibration = Calibration(histograms, 0, "", {"data": "batch-norm statistics"}, moments=gaussians)
     return calibration.thresholds(graph, steps=steps, rule=rule, per=per)
 
 

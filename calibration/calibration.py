@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, check_steps, choice, listed
 from snnconvert.converter.graph import PreparedGraph
@@ -14,18 +15,21 @@ from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
 from snnconvert.converter.thresholds import Thresholds
 
+from .gaussian import Moments
 from .histogram import Histogram
-from .rules import DEPENDS_ON_STEPS, PER, PERCENTILE, RULES, percentile
+from .rules import DEPENDS_ON_STEPS, DOUBTS, PER, PERCENTILE, RULES, answer
 
 FORMAT = 1
 """The version of the .calib format; a file with a larger one is refused."""
 
 _KEY = "snnconvert.calibration"
 
+_SILENT = "were never active; they take the threshold of their whole layer"
+
 
 @dataclass
 class Calibration:
-    """The distribution of each site's activations.
+    """The distribution of each site's activations, and of what they are made from.
 
     Args:
         histograms: by site name.
@@ -34,6 +38,7 @@ class Calibration:
         about: what the caller wants remembered (name of the data set), JSON-able.
         warnings: what a user should know, one sentence each.
         weights: the norm of each constant of the network, by which another one is told; empty where there is no saying.
+        moments: of each site's pre-activations, by site name; empty in a file of an earlier version.
     """
 
     histograms: dict[str, Histogram]
@@ -42,6 +47,7 @@ class Calibration:
     about: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
+    moments: dict[str, Moments] = field(default_factory=dict)
 
     def thresholds(
         self,
@@ -55,13 +61,14 @@ class Calibration:
         """Return thresholds for ``graph`` and a window of T = ``steps``.
 
         Args:
-            rule: "mse", "max" or "percentile".
+            rule: "mse", "max", "percentile", "gaussian", "ltb" or "kl".
             per: "channel" or "layer".
             percent: of the percentile rule.
 
         Raises:
             UsageError: an unknown rule, T below 1, or a percentage outside of (0, 100].
-            CalibrationRefused: the calibration is of another network, or a site was always zero.
+            CalibrationRefused: the calibration is of another network, a site was always zero, or the rule is "gaussian"
+                and there are no moments.
         """
         choice("rule", rule, tuple(RULES))
         choice("granularity", per, PER)
@@ -69,21 +76,27 @@ class Calibration:
         if not 0 < percent <= 100:
             raise UsageError(f"a percentile lies between 0 and 100, got {percent}")
         self._check(graph)
-        compute = partial(percentile, percent=percent) if rule == "percentile" else RULES[rule]
-        values, silent = {}, {}
+        values, silent, doubtful = {}, {}, {}
         for site in graph.sites:
-            histogram = self.histograms[site.name]
-            used = histogram.merged() if per == "layer" else histogram
-            theta = compute(used, steps)
+            used, moments = self._of(site.name, per)
+            theta, doubts = answer(rule, steps, used, moments, percent)
             if bool(used.dead.any()):
-                silent[site.name] = int(used.dead.sum())
-                alive = self.histograms[site.opposite] if site.opposite and bool(used.dead.all()) else histogram
-                theta = torch.where(used.dead, compute(alive.merged(), steps), theta)
+                alive = site.opposite if site.opposite and bool(used.dead.all()) else site.name
+                whole, _ = answer(rule, steps, *self._of(alive, "layer"), percent)
+                theta = torch.where(used.dead, whole, theta)
             values[site.name] = theta.clamp(max=math.inf if site.cap is None else site.cap)
+            silent[site.name], doubtful[site.name] = int(used.dead.sum()), int(doubts.sum())
         source = {"images": self.images, **({"sha256": self.sha256} if self.sha256 else {}), **self.about}
         window = steps if rule in DEPENDS_ON_STEPS else None
-        warnings = (*self.warnings, *_describe_silent(silent, graph))
-        return Thresholds(values, window, rule, per, source, warnings).to(graph)
+        said = *_describe(silent, per, values, _SILENT), *_describe(doubtful, per, values, DOUBTS.get(rule, ""))
+        return Thresholds(values, window, rule, per, source, (*self.warnings, *said)).to(graph)
+
+    def _of(self, name: str, per: str) -> tuple[Histogram, Moments | None]:
+        """Return what is known of a site's channels, or of all of them together."""
+        histogram, moments = self.histograms[name], self.moments.get(name)
+        if per == "channel":
+            return histogram, moments
+        return histogram.merged(), None if moments is None else moments.merged()
 
     def _check(self, graph: PreparedGraph) -> None:
         channels = {site.name: site.channels for site in graph.sites}
@@ -103,20 +116,24 @@ class Calibration:
         refuse_dead(self.histograms, graph)
 
     def save(self, path: Path | str) -> None:
-        """Write the histograms to ``path`` (a .calib file), all or nothing.
+        """Write histograms and moments to ``path`` (a .calib file), all or nothing.
 
         Raises:
             ArtefactRefused: the file cannot be written.
         """
         tensors = {}
-        for number, histogram in enumerate(self.histograms.values()):
+        for number, (name, histogram) in enumerate(self.histograms.items()):
             small = not histogram.counts.is_floating_point() and int(histogram.counts.max()) < 2**31
             tensors[f"{number}.counts"] = histogram.counts.int() if small else histogram.counts
             tensors[f"{number}.exponent"] = histogram.exponent.contiguous()
             tensors[f"{number}.maximum"] = histogram.maximum.contiguous()
+            if name in self.moments:
+                moments = self.moments[name]
+                tensors[f"{number}.moments"] = torch.stack([moments.count, moments.mean, moments.squares])
         document = {
             "format": FORMAT,
             "sites": list(self.histograms),
+            "signed": [name for name, moments in self.moments.items() if moments.signed],
             "images": self.images,
             "sha256": self.sha256,
             "about": self.about,
@@ -134,12 +151,17 @@ class Calibration:
         """
         tensors, document = read_tensors(path, _KEY, FORMAT, ".calib")
         try:
-            histograms = {}
+            histograms, moments = {}, {}
+            signed = frozenset(document.get("signed", ()))
             for number, name in enumerate(document["sites"]):
                 counts = tensors[f"{number}.counts"]
                 counts = counts if counts.is_floating_point() else counts.long()
                 histograms[name] = Histogram(counts, tensors[f"{number}.exponent"], tensors[f"{number}.maximum"])
                 histograms[name].check()
+                if f"{number}.moments" in tensors:
+                    count, mean, squares = tensors[f"{number}.moments"]
+                    moments[name] = Moments(count, mean, squares, name in signed)
+                    moments[name].check(len(counts))
             return cls(
                 histograms,
                 int(document["images"]),
@@ -147,6 +169,7 @@ class Calibration:
                 dict(document["about"]),
                 tuple(document["warnings"]),
                 tuple(document["weights"]),
+                moments,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactRefused(f"{path} is a damaged .calib file ({error})", "calibrate again") from error
@@ -179,12 +202,11 @@ def refuse_dead(histograms: dict[str, Histogram], graph: PreparedGraph) -> None:
         )
 
 
-def _describe_silent(silent: dict[str, int], graph: PreparedGraph) -> tuple[str, ...]:
-    if not silent:
-        return ()
-    channels = sum(site.channels for site in graph.sites)
+def _describe(counts: dict[str, int], per: str, values: dict[str, Tensor], what: str) -> tuple[str, ...]:
+    """Return a sentence that says of how many thresholds, and at which sites, ``what`` holds; none where of none."""
+    names = [name for name, count in counts.items() if count]
+    total = sum(len(theta) for theta in values.values())
     sentence = (
-        f"{sum(silent.values())} of {channels} channels, at {len(silent)} of {len(graph.sites)} sites "
-        f"({listed(list(silent))}), were never active; they take the threshold of their whole layer"
+        f"{sum(counts.values())} of {total} {per}s, at {len(names)} of {len(values)} sites ({listed(names)}), {what}"
     )
-    return (sentence,)
+    return (sentence,) if names else ()

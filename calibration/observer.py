@@ -1,4 +1,4 @@
-"""Observe: run a prepared network over images, once, and keep the distribution of what each site puts out."""
+"""Observe: run a prepared network over images, once, and keep the distribution of what each site reads and puts out."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,25 +12,28 @@ from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.thresholds import Thresholds
 
 from .calibration import Calibration, norms, refuse_dead
+from .gaussian import Moments
 from .histogram import Histogram
 
 
 class _Watch(fx.Interpreter):
-    """Runs a prepared graph and counts what each site puts out."""
+    """Runs a prepared graph and counts what each site takes in and puts out."""
 
     def __init__(self, graph: PreparedGraph) -> None:
         super().__init__(graph.module)
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.histograms = {site.name: Histogram.empty(site.channels) for site in graph.sites}
+        self.moments = {site.name: Moments.empty(site.channels, site.signed) for site in graph.sites}
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the activation of a site, and add it to its histogram."""
+        """Return the activation of a site, and add it to its histogram, and its input to its moments."""
         site, z = self.fetch_attr(target), args[0]
         assert isinstance(site, Site)
         if not bool(z.sum().isfinite()) and not bool(z.isfinite().all()):  # a cap would hide infinity
             raise CalibrationRefused(
                 f"{site.name}: its input is NaN or infinite", "check the images, their preprocessing and the weights"
             )
+        self.moments[site.name].add(z.movedim(site.axis, 1))
         activation = super().call_module(target, args, kwargs)
         self.histograms[site.name].add(activation.abs().movedim(site.axis, 1))
         return activation
@@ -75,7 +78,8 @@ def observe(
     refuse_dead(watch.histograms, graph)
     whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digest.digest() for digest in digests))
     warnings = () if images is None or seen >= images else (f"asked for {images} calibration images, got {seen}",)
-    return Calibration(watch.histograms, seen, whole.hexdigest(), dict(about or {}), warnings, norms(graph))
+    sha256, remembered = whole.hexdigest(), dict(about or {})
+    return Calibration(watch.histograms, seen, sha256, remembered, warnings, norms(graph), watch.moments)
 
 
 def _inputs(graph: PreparedGraph, batch: Tensor | tuple[Tensor, ...] | list[Tensor]) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
 """Threshold rules: from the distribution of a site's activations to theta, for each channel.
 
-To add a rule, write a function ``rule(histogram, steps) -> theta [channels]`` and add it to ``RULES``; add it to
-``DEPENDS_ON_STEPS`` if theta changes with T.
+To add a rule, write a function ``rule(histogram, steps, moments) -> theta [channels]`` and add it to ``RULES``; add it
+to ``DEPENDS_ON_STEPS`` if theta changes with T. Where it has no answer, it gives NaN: `answer` puts the threshold of
+`mse` there, and ``DOUBTS`` says what a user is told.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .gaussian import Moments, gaussian
 from .histogram import BINS, Histogram
+from .kl import kl
+from .local_balancing import local_balancing, still_growing
 
 PERCENTILE = 99.9
 """The percentile of the rule of that name, over all activations of a channel, zeros included."""
@@ -18,12 +22,12 @@ _CANDIDATES = 128
 _CHANNELS_AT_ONCE = 4096
 
 
-def maximum(histogram: Histogram, steps: int) -> Tensor:
+def maximum(histogram: Histogram, steps: int, moments: Moments | None = None) -> Tensor:
     """Return the largest activation (Deng and Gu 2021, arXiv 2103.00476)."""
     return histogram.maximum.clone()
 
 
-def percentile(histogram: Histogram, steps: int, percent: float = PERCENTILE) -> Tensor:
+def percentile(histogram: Histogram, steps: int, moments: Moments | None = None, percent: float = PERCENTILE) -> Tensor:
     """Return the value that ``percent`` of the activations do not exceed (Rueckauer et al. 2017: robust normalisation).
 
     Between the edges of a bin values count as evenly spread. Where ``percent`` of the values are zero, the largest
@@ -38,7 +42,7 @@ def percentile(histogram: Histogram, steps: int, percent: float = PERCENTILE) ->
     return torch.where(theta > 0, theta, histogram.maximum)
 
 
-def mse(histogram: Histogram, steps: int) -> Tensor:
+def mse(histogram: Histogram, steps: int, moments: Moments | None = None) -> Tensor:
     """Return the threshold whose T + 1 levels are closest to the activations a, in the mean square.
 
     argmin over theta of E[(a - q(a))^2],  q(a) = (theta / T) clip(floor(a T / theta + 1/2), 0, T)
@@ -86,11 +90,42 @@ def squared_error(histogram: Histogram, theta: Tensor, steps: int) -> Tensor:
     return error
 
 
-RULES: dict[str, Callable[[Histogram, int], Tensor]] = {"max": maximum, "percentile": percentile, "mse": mse}
+RULES: dict[str, Callable[..., Tensor]] = {
+    "max": maximum,
+    "percentile": percentile,
+    "mse": mse,
+    "gaussian": gaussian,
+    "ltb": local_balancing,
+    "kl": kl,
+}
 """The rules, by the name that the command line uses."""
 
-DEPENDS_ON_STEPS = frozenset({"mse"})
+DEPENDS_ON_STEPS = frozenset({"mse", "gaussian", "kl"})
 """The rules whose thresholds fit one T only."""
+
+DOUBTS = {
+    "gaussian": "have no threshold by the gaussian rule; they take that of the mse rule",
+    "ltb": "have thresholds that still grew when the ltb rule came to its last iteration",
+}
+"""By rule, what to say of the channels that `answer` is in doubt of."""
+
+
+def answer(
+    rule: str, steps: int, histogram: Histogram, moments: Moments | None, percent: float = PERCENTILE
+) -> tuple[Tensor, Tensor]:
+    """Return theta and which thresholds are in doubt, bool, both [channels]; where ``rule`` has none, that of `mse`.
+
+    Raises:
+        CalibrationRefused: the rule needs moments, and there are none.
+    """
+    options = {"percent": percent} if rule == "percentile" else {}
+    theta = RULES[rule](histogram, steps, moments, **options)
+    missing = theta.isnan()
+    doubtful = still_growing(histogram, theta) if rule == "ltb" else missing
+    if bool(missing.any()):
+        theta = torch.where(missing, mse(histogram, steps), theta)
+    return theta, doubtful & ~histogram.dead
+
 
 PER = ("channel", "layer")
 """One threshold for each channel, or one for the whole site."""

@@ -5,7 +5,7 @@ which they run, each on what the corrected ones before it send, in one pass over
 their number.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,10 +103,14 @@ def correct(
         graph.check_inputs(inputs)
         watched = activations(graph, inputs)
 
-        def adjust(child: str, current: Tensor, watched: Mapping[str, Any] = watched, number: int = number) -> None:
+        def adjust(
+            child: str, current: Tensor, watched: dict[str, tuple[Tensor, Tensor]] = watched, number: int = number
+        ) -> None:
             site, neurons = sites[child], model.network.neurons[child]
             before = found.get(site.name, Correction())
-            found[site.name] = rule(Meeting(site, neurons, before, current, *watched[child], number))
+            found[site.name] = rule(
+                Meeting(site, neurons, before, current, watched[child][0], watched[child][1], number)
+            )
             neurons.correct(found[site.name])
 
         run_watched(model, inputs, adjust, images)

@@ -40,7 +40,9 @@ Std = Annotated[str | None, _model("--std", metavar="A,B,C", help="Deviation of 
 
 Data = Annotated[str | None, data("--data", metavar="REF", help=DATA_HELP)]
 DataDir = Annotated[Path | None, data("--data-dir", metavar="DIR", help="Where data sets that have a name lie.")]
-Rule = Annotated[str | None, data("--rule", metavar="NAME", help="mse, max or percentile.", show_default="mse")]
+Rule = Annotated[
+    str | None, data("--rule", metavar="NAME", help="mse, max, percentile, gaussian, ltb or kl.", show_default="mse")
+]
 Per = Annotated[str, data("--per", metavar="channel|layer", help="One threshold for each channel, or for each layer.")]
 Percentile = Annotated[
     float | None,

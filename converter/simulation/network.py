@@ -1,10 +1,11 @@
 """What an executor runs: a canonical graph, neurons in the place of its sites, and the order of their spikes."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import fx
+from torch import Tensor, fx
 
 from ..neurons import Neuron
 from .schedule import Schedule
@@ -35,3 +36,14 @@ class Network:
     def neuron(self, node: fx.Node) -> Neuron:
         """The neurons of the site that ``node`` calls."""
         return self.neurons[str(node.target)]
+
+
+def with_weights(module: fx.GraphModule, weights: dict[str, Tensor]) -> fx.GraphModule:
+    """Return ``module`` with other values for some of its constants; the rest is shared."""
+    if not weights:
+        return module
+    changed = fx.GraphModule(module, copy.deepcopy(module.graph))
+    for name, value in weights.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(changed.get_submodule(owner), leaf, value)
+    return changed

@@ -1,12 +1,11 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from ..errors import DataRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
@@ -16,7 +15,7 @@ from ..neurons import NEURONS, SHUFFLES, Correction, Neuron, Noise, Place
 from ..thresholds import Thresholds
 from .counts import Counts
 from .layers import Layers
-from .network import Network
+from .network import Network, with_weights
 from .schedule import Schedule
 from .steps import Steps
 
@@ -69,16 +68,14 @@ class SpikingModel(nn.Module):
         self.graph, self.thresholds = graph, thresholds
         self.seed, self.options = seed, dict(options or {})
         self.ann = graph.module
-        self.body = _with_weights(graph.module, thresholds.weights) if thresholds.weights else graph.module
+        self.body = with_weights(graph.module, thresholds.weights)
         neurons: dict[str, Neuron] = {}
         for node in graph.module.graph.nodes:
             site = site_of(node)
             if site is not None:
                 place = Place(len(neurons), len(site.shape) + 1, site.axis, site.signed)
-                correction = thresholds.corrections.get(site.name, Correction())
-                neurons[str(node.target)] = NEURONS[neuron](
-                    thresholds.values[site.name], steps, place, correction, **self.options
-                )
+                theta, correction = thresholds.values[site.name], thresholds.corrections.get(site.name, Correction())
+                neurons[str(node.target)] = NEURONS[neuron](theta, steps, place, correction, **self.options)
         self.neurons = nn.ModuleDict(neurons)
         self.network = Network(self.body, neurons, steps, shuffle)
         self._neuron = neuron
@@ -280,15 +277,6 @@ class SpikingModel(nn.Module):
         size = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
         for first in range(0, self.steps, size):
             yield layers.chunk(inputs, first, min(size, self.steps - first))
-
-
-def _with_weights(module: fx.GraphModule, weights: dict[str, Tensor]) -> fx.GraphModule:
-    """Return ``module`` with other values for some of its constants; the rest is shared."""
-    changed = fx.GraphModule(module, copy.deepcopy(module.graph))
-    for name, value in weights.items():
-        owner, _, leaf = name.rpartition(".")
-        setattr(changed.get_submodule(owner), leaf, value)
-    return changed
 
 
 @contextmanager

@@ -103,6 +103,24 @@ def test_a_cap_limits_thresholds_without_data(images: Tensor) -> None:
         assert theta.min() > 5
 
 
+def test_the_gaussian_rule_reads_what_batch_norm_remembers(images: Tensor) -> None:
+    model = Residual()
+    graph = trained(model, images)
+    found = thresholds_from_batch_norm(graph, steps=4, rule="gaussian")
+    mean, deviation = (p.detach().double() for p in (model.a[1].bias, model.a[1].weight))
+    z = mean[:, None] + deviation[:, None] * torch.linspace(-8, 8, 20_001).double()
+    weight = torch.exp(-(torch.linspace(-8, 8, 20_001).double() ** 2) / 2)
+
+    def error(theta: Tensor) -> Tensor:
+        level = theta[:, None] / 4
+        return ((z.relu() - level * (z / level + 0.5).floor().clamp(0, 4)) ** 2 * weight).sum(1)
+
+    theta = found.values["first"].double()
+    around = torch.stack([error(theta * share) for share in torch.linspace(0.5, 2, 151).tolist()])
+    assert bool((error(theta) <= around.amin(0) * (1 + 1e-6)).all())
+    assert found.warnings == ()
+
+
 class Wired(nn.Module):
     """Two normalised branches, joined by ``wire`` before a site."""
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from snnconvert.calibration import PER, RULES, Calibration, observe
+from snnconvert.calibration.rules import mse
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
@@ -43,7 +44,7 @@ def test_a_stored_calibration_gives_the_same_thresholds(
     for steps in (1, 4, 32):
         expected = calibration.thresholds(graph, steps=steps, rule=rule, per=per)
         found = loaded.thresholds(graph, steps=steps, rule=rule, per=per)
-        assert found.steps == expected.steps == (steps if rule == "mse" else None)
+        assert found.steps == expected.steps == (steps if rule in ("mse", "gaussian", "kl") else None)
         assert (found.rule, found.per, found.source) == (rule, per, expected.source)
         for site in graph.sites:
             assert torch.equal(found.values[site.name], expected.values[site.name])
@@ -144,6 +145,55 @@ def parts_of(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {n: file.get_tensor(n) for n in names}, json.loads(file.metadata()["snnconvert.calibration"])
 
 
+@pytest.fixture
+def old(stored: Path) -> Path:
+    """Return a file as versions without moments wrote it."""
+    tensors, document = parts_of(stored)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("moments")}
+    del document["signed"]
+    write_tensors(stored, tensors, "snnconvert.calibration", document)
+    return stored
+
+
+@pytest.mark.parametrize("per", PER)
+def test_files_without_moments_are_read_but_the_gaussian_rule_is_refused(
+    graph: PreparedGraph, calibration: Calibration, old: Path, per: str
+) -> None:
+    loaded = Calibration.load(old)
+    for rule in RULES.keys() - {"gaussian"}:
+        found, expected = (c.thresholds(graph, steps=4, rule=rule, per=per).values for c in (loaded, calibration))
+        assert all(torch.equal(theta, expected[name]) for name, theta in found.items())
+    with pytest.raises(CalibrationRefused, match=r"no means and variances .*\nhint: calibrate again"):
+        loaded.thresholds(graph, steps=4, rule="gaussian", per=per)
+
+
+def test_moments_are_stored_with_what_is_signed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)), torch.randn(9, 3)
+    graph = prepare(model.eval(), x)
+    found = observe(graph, [x])
+    found.save(tmp_path / "x.calib")
+    loaded = Calibration.load(tmp_path / "x.calib").moments
+    assert [moments.signed for moments in loaded.values()] == [True, False]
+    for name, moments in found.moments.items():
+        assert all(torch.equal(getattr(moments, f), getattr(loaded[name], f)) for f in ("count", "mean", "squares"))
+
+
+def test_channels_without_an_answer_are_counted_and_take_the_threshold_of_mse(
+    graph: PreparedGraph, calibration: Calibration
+) -> None:
+    names = [site.name for site in graph.sites]
+    calibration.moments[names[1]].mean[1:3] = -100.0
+    found = calibration.thresholds(graph, steps=4, rule="gaussian")
+    (warning,) = found.warnings
+    assert warning.startswith(f"2 of 9 channels, at 1 of 2 sites ({names[1]}), have no threshold by the gaussian rule;")
+    expected = mse(calibration.histograms[names[1]], 4).float()
+    assert (found.values[names[1]] == expected).tolist() == [False, True, True, False, False]
+    calibration.moments[names[0]].mean[:] = -100.0
+    (warning,) = calibration.thresholds(graph, steps=4, rule="gaussian", per="layer").warnings
+    assert warning.startswith(f"1 of 2 layers, at 1 of 2 sites ({names[0]}), have no threshold")
+
+
 def test_files_that_are_no_calibration_are_refused(stored: Path) -> None:
     whole, (tensors, document) = stored.read_bytes(), parts_of(stored)
     for size in range(0, len(whole), len(whole) // 20):
@@ -166,6 +216,10 @@ def test_files_that_are_no_calibration_are_refused(stored: Path) -> None:
         ({"0.counts": torch.zeros(3, 3, dtype=torch.int32)}, {}),
         ({"0.exponent": torch.zeros(4)}, {}),
         ({"0.maximum": torch.full((4,), torch.inf, dtype=torch.float64)}, {}),
+        ({"0.moments": torch.zeros(3, 5, dtype=torch.float64)}, {}),
+        ({"0.moments": torch.zeros(2, 4, dtype=torch.float64)}, {}),
+        ({"0.moments": torch.full((3, 4), torch.nan, dtype=torch.float64)}, {}),
+        ({}, {"signed": 3}),
         ({}, {"sites": ["a", "b", "c"]}),
         ({}, {"sites": 3}),
         ({}, {"images": "many"}),

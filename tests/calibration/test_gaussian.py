@@ -113,7 +113,7 @@ def test_thresholds_are_those_of_brute_force(steps: int, signed: bool) -> None:
         exact = minimize_scalar(
             lambda t, mean=mean: error(t, mean, steps, signed), bounds=bounds, method="bounded", options={"xatol": 1e-7}
         )
-        assert error(theta, mean, steps, signed) <= exact.fun * (1 + 1e-6)
+        assert error(theta, mean, steps, signed) <= exact.fun * (1 + 1e-4)
         assert theta == pytest.approx(exact.x, rel=2e-3)
 
 

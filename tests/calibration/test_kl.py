@@ -1,5 +1,8 @@
 """Entropy calibration against its definition, spelled out bin by bin, and against TensorRT's."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -38,17 +41,17 @@ def histogram(*channels: np.ndarray) -> Histogram:
 
 def divergence(counts: np.ndarray, bins: int, level_of: np.ndarray) -> float:
     """Return the divergence of the clipped histogram from itself with the bins of each level made equal."""
-    p, q = counts[:bins].copy(), np.zeros(bins)
+    p = counts[:bins].copy()
     p[-1] += counts[bins:].sum()
-    for level in np.unique(level_of):
-        filled = (level_of == level) & (p > 0)
-        q[filled] = counts[:bins][level_of == level].sum() / max(filled.sum(), 1)
+    share = np.bincount(level_of, counts[:bins]) / np.bincount(level_of, p > 0).clip(1)
+    q = np.where(p > 0, share[level_of], 0)
     return float(entropy(p, q)) if q.any() else np.inf
 
 
 def rounded(bins: int, steps: int) -> np.ndarray:
-    """Return the level that the centre of each bin rounds to, in whole numbers: (2i + 1) T / (2 bins) + 1/2."""
-    return ((2 * np.arange(bins) + 1) * steps + bins) // (2 * bins)
+    """Return the level that the centre of each bin rounds to, half up, in exact arithmetic."""
+    centres = (Fraction((2 * i + 1) * steps, 2 * bins) for i in range(bins))
+    return np.array([math.floor(centre + Fraction(1, 2)) for centre in centres])
 
 
 def candidates(counts: np.ndarray, first: int) -> list[int]:
@@ -56,13 +59,13 @@ def candidates(counts: np.ndarray, first: int) -> list[int]:
     return [j for j in range(first, top + 1) if 2 * counts[:j].sum() >= counts.sum()]
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 8, 32, 200])
+@pytest.mark.parametrize("steps", [1, 4, 32, 200])
 def test_thresholds_are_those_of_brute_force(steps: int) -> None:
     counted = histogram(*DATA.values())
-    found = kl(counted, steps)
+    found, levels = kl(counted, steps), {j: rounded(j, steps) for j in range(2, BINS + 1)}
     for channel, name in enumerate(DATA):
         counts, width = counted.counts[channel, 1:].double().numpy(), float(counted.width[channel])
-        tried = {j: divergence(counts, j, rounded(j, steps)) for j in candidates(counts, min(steps + 1, 128))}
+        tried = {j: divergence(counts, j, levels[j]) for j in candidates(counts, min(steps + 1, 128))}
         chosen = int(np.ceil(float(found[channel]) / width - 1e-9))
         assert tried[chosen] == pytest.approx(min(tried.values()), abs=1e-12), name
         assert float(found[channel]) == pytest.approx(min(chosen * width, float(counted.maximum[channel])), rel=1e-12)

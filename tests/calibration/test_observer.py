@@ -29,6 +29,18 @@ def test_activations_are_those_of_the_model(net: Any, graph: PreparedGraph, imag
         assert (counted.counts[:, 0] - (by_channel == 0).sum(1)).abs().max() <= 1
 
 
+def test_moments_are_those_of_the_pre_activations(net: Any, graph: PreparedGraph, images: Tensor) -> None:
+    found = observe(graph, images.split(6)).moments
+    with torch.no_grad():
+        z = net.conv(images)
+        expected = z, net.hidden(z.relu().flatten(1))
+    for site, values in zip(graph.sites, expected, strict=True):
+        raw = values.transpose(0, 1).flatten(1).double().numpy()
+        assert found[site.name].count.tolist() == [raw.shape[1]] * site.channels
+        assert np.allclose(found[site.name].mean, raw.mean(1), atol=1e-6)
+        assert np.allclose(found[site.name].variance, raw.var(1), rtol=1e-5)
+
+
 def test_batch_sizes_change_neither_counts_nor_hash(graph: PreparedGraph, images: Tensor) -> None:
     whole, split = observe(graph, [images]), observe(graph, images.split(7))
     assert whole.sha256 == split.sha256 == hashlib.sha256(images.numpy().tobytes()).hexdigest()
@@ -144,8 +156,9 @@ def test_the_model_is_left_as_it_was(net: Any, images: Tensor) -> None:
 
 def test_what_is_kept_does_not_depend_on_the_number_of_images(graph: PreparedGraph, images: Tensor) -> None:
     def sizes(batches: list[Tensor]) -> list[int]:
-        kept = observe(graph, batches).histograms.values()
-        return [field.numel() for counted in kept for field in vars(counted).values()]
+        found = observe(graph, batches)
+        kept = [*found.histograms.values(), *found.moments.values()]
+        return [field.numel() for seen in kept for field in vars(seen).values() if isinstance(field, Tensor)]
 
     assert sizes([images[:2]]) == sizes([images] * 30)
 
@@ -191,6 +204,8 @@ def test_magnitudes_are_counted_along_the_axis_of_the_channels(tokens: Tokens, i
         assert values.min() < 0 < values.max()
         assert torch.allclose(counted.maximum.float(), values.abs().amax(0), rtol=1e-5)
         assert counted.counts.sum(1).tolist() == [20 * 9] * values.shape[1]
+        assert torch.allclose(found.moments[name].mean.float(), values.mean(0), atol=1e-6)
+        assert found.moments[name].signed
         zero = counted.counts.cumsum(1)[:, 100].double()  # up to the edge of the hundredth bin
         share = (values.abs().double() <= 100 * counted.width).sum(0)
         assert (zero - share).abs().max() <= 1
