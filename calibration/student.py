@@ -1,0 +1,228 @@
+"""The student of a reconstruction: a spiking network with gradients.
+
+At each site it has the spike count N of the neurons in the forward pass and the gradient of a clipped line in the
+backward pass (straight-through, Bengio et al. 2013):
+
+    a = theta N / T,   d a / d z = [0 < v < T],   v = (z + b) T / theta
+
+which makes d a / d theta = N / T - [0 < v < T] z / theta, that of learned step sizes (Esser et al. 2020). N is what the
+neurons fire: of two-phase neurons the rounded, of TPP a random count; streaming ones are simulated step by step, and
+only their rates carry gradients, as in rate-based backpropagation (Yu et al. 2024).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
+
+from snnconvert.converter.convert import convert
+from snnconvert.converter.graph import PreparedGraph, Site
+from snnconvert.converter.graph.canonical import attribute
+from snnconvert.converter.graph.operations import SYNAPSES
+from snnconvert.converter.graph.sites import site_of
+from snnconvert.converter.neurons import NEURONS, Correction
+from snnconvert.converter.neurons.tpp import stochastic_count
+from snnconvert.converter.neurons.two_phase import rounded_count
+from snnconvert.converter.thresholds import Thresholds
+
+from .side_by_side import activations
+
+SCOPES = ("layer", "block", "network")
+"""What learns together: each layer, each block, or the whole network."""
+
+LEARNED = ("threshold", "bias", "weight")
+"""What can be learned."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to reconstruct.
+
+    Args:
+        scope: what learns together, one of `SCOPES`.
+        iterations: steps of the optimiser.
+        learn: what changes, of `LEARNED`.
+        weight_rate: the first learning rate of weights, per unit of their tensor's root mean square.
+        threshold_rate: that of the logarithms of thresholds, and of biases in units of theta.
+        seed: of random counts.
+    """
+
+    scope: str = "network"
+    iterations: int = 500
+    learn: tuple[str, ...] = LEARNED
+    weight_rate: float = 1e-4
+    threshold_rate: float = 1e-3
+    seed: int = 0
+
+
+class Student(fx.Interpreter):
+    """The spiking network with gradients."""
+
+    def __init__(
+        self, graph: PreparedGraph, thresholds: Thresholds, neuron: str, settings: Settings, options: dict[str, Any]
+    ) -> None:
+        super().__init__(graph.module)
+        assert thresholds.steps is not None
+        self.extra_traceback = False
+        self.prepared, self.before, self.neuron, self.steps = graph, thresholds.to(graph), neuron, thresholds.steps
+        self.settings, self.options = settings, options
+        self.streaming = NEURONS[neuron].streaming
+        self.generator = torch.Generator(graph.weight.device).manual_seed(settings.seed)
+        nodes = {str(n.target): site for n in graph.module.graph.nodes if (site := site_of(n)) is not None}
+        self.sites: dict[str, Site] = nodes
+        self.log_threshold = {c: self.before.values[s.name].log().clone() for c, s in nodes.items()}
+        self.shift = {c: self._first_shift(s) for c, s in nodes.items()}
+        self.weights = _synapses(graph.module) | self.before.weights
+        for name, group in self._learned().items():
+            for tensor in group.values():
+                tensor.requires_grad_(name in settings.learn)
+        self.ends = ends(graph.module.graph, settings.scope)
+        self.wanted: dict[str, tuple[Tensor, Tensor]] = {}
+        self.counts: dict[str, Tensor] = {}
+        self.losses: list[Tensor] = []
+
+    def _learned(self) -> dict[str, dict[str, Tensor]]:
+        return {"threshold": self.log_threshold, "bias": self.shift, "weight": self.weights}
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the parameters with their learning rates."""
+        rates = {"threshold": self.settings.threshold_rate, "bias": self.settings.threshold_rate}
+        small = [
+            {"params": list(self._learned()[name].values()), "lr": rate}
+            for name, rate in rates.items()
+            if name in self.settings.learn
+        ]
+        if "weight" not in self.settings.learn:
+            return small
+        rate = self.settings.weight_rate
+        return small + [
+            {"params": [w], "lr": rate * float(w.detach().square().mean().sqrt())} for w in self.weights.values()
+        ]
+
+    def loss(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return how far the student is from its teacher on one batch."""
+        self.wanted = activations(self.prepared, inputs)
+        with torch.no_grad():
+            teacher = self.prepared.module(*inputs)
+        if self.streaming:
+            model = convert(self.prepared, self.thresholds(), neuron=self.neuron, steps=self.steps, **self.options)
+            self.counts = model.activity(*inputs)
+        self.losses = []
+        student = self.run(*inputs)
+        pairs = zip(tree_leaves(student), tree_leaves(teacher), strict=True)
+        found = torch.stack([divergence(a, b) for a, b in pairs]).sum()
+        return found + torch.stack(self.losses).mean() if self.losses else found
+
+    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return a constant, as far as it is learned."""
+        return self.weights[str(target)] if str(target) in self.weights else super().get_attr(target, args, kwargs)
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return theta N / T of the neurons of a site, with straight-through gradients."""
+        site = self.sites[target]
+        theta, bias = self._threshold(target), self.shift[target] * self._first_threshold(target)
+        rank = args[0].ndim - site.axis - 1
+        theta, bias = (x.reshape(-1, *[1] * rank) for x in (theta, bias))
+        v = (args[0] + bias) * (self.steps / theta)
+        correction = self.before.corrections.get(site.name, Correction())
+        if correction.potential is not None:
+            start = correction.potential
+            v = v + (start.reshape(-1, *[1] * rank) if start.ndim == 1 else start)
+        line = v.clamp(-self.steps if site.signed else 0, self.steps)
+        with torch.no_grad():
+            step = self._count(site, v) - line
+        worth = theta / self.steps
+        if correction.height is not None:
+            ratio = correction.height / self.before.values[site.name]
+            worth = worth * ratio.reshape(-1, *[1] * rank)
+        out = (line + step) * worth
+        if target in self.ends:
+            wanted = self.wanted[target][1]
+            self.losses.append((out - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
+            out = out.detach()
+        return out
+
+    def _count(self, site: Site, v: Tensor) -> Tensor:
+        """Return the spike counts for the mean input ``v``, in thresholds a window."""
+        if self.streaming:
+            return self.counts[site.name]
+        if not NEURONS[self.neuron].stochastic:
+            return rounded_count(v, self.steps, site.signed)
+        uniform = torch.rand(v.shape, generator=self.generator, dtype=v.dtype, device=v.device)
+        return stochastic_count(v.abs() if site.signed else v, uniform, self.steps) * (v.sign() if site.signed else 1)
+
+    def _threshold(self, child: str) -> Tensor:
+        cap = self.sites[child].cap
+        return self.log_threshold[child].exp().clamp(max=math.inf if cap is None else cap)
+
+    def _first_threshold(self, child: str) -> Tensor:
+        return self.before.values[self.sites[child].name]
+
+    def _first_shift(self, site: Site) -> Tensor:
+        """Return the mean bias that the site has already, in units of theta, [channels]."""
+        theta = self.before.values[site.name]
+        bias = self.before.corrections.get(site.name, Correction()).bias
+        if bias is None:
+            return torch.zeros(site.channels).to(theta)
+        return ((bias.mean(0) if bias.ndim == 2 else bias) / theta).clone()
+
+    def thresholds(self) -> Thresholds:
+        """Return what was learned so far."""
+        with torch.no_grad():
+            values, corrections = {}, {}
+            for child, site in self.sites.items():
+                before = self.before.corrections.get(site.name, Correction())
+                theta = values[site.name] = self._threshold(child).clone()
+                bias = self.shift[child] * self._first_threshold(child)
+                if before.bias is not None and before.bias.ndim == 2:
+                    bias = before.bias - before.bias.mean(0) + bias
+                height = None if before.height is None else before.height / self._first_threshold(child) * theta
+                corrections[site.name] = before._replace(bias=bias.clone(), height=height)
+            learned = (
+                {n: w.detach().clone() for n, w in self.weights.items()} if "weight" in self.settings.learn else {}
+            )
+        return replace(
+            self.before,
+            values=values,
+            neuron=self.neuron,
+            corrections=corrections,
+            weights=learned or self.before.weights,
+        )
+
+
+def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how far an output is from the teacher's, a number without units.
+
+    KL(softmax(teacher) || softmax(student)) for scores [batch, classes]; for all else the mean square of the difference
+    in units of that of the teacher.
+    """
+    if student.ndim == 2 and student.shape[1] > 1:
+        logs = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
+        return F.kl_div(*logs, log_target=True, reduction="batchmean")
+    return (student - teacher).square().mean() / teacher.square().mean().clamp(min=1e-12)
+
+
+def ends(graph: fx.Graph, scope: str) -> set[str]:
+    """Return the children of the sites that learn from their own activation, and where gradients are cut."""
+    if scope == "network":
+        return set()
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    found, alive_until = set(), -1
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            continue
+        if site_of(node) is not None and (scope == "layer" or alive_until <= order[node]):
+            found.add(str(node.target))
+        alive_until = max(alive_until, *(order[user] for user in node.users), -1)
+    return found
+
+
+def _synapses(module: fx.GraphModule) -> dict[str, Tensor]:
+    """Return a copy of the weights of every layer that has synapses, by the name of the constant."""
+    nodes = [n.args[1] for n in module.graph.nodes if n.target in SYNAPSES.values() and len(n.args) > 1]
+    names = dict.fromkeys(str(n.target) for n in nodes if isinstance(n, fx.Node) and n.op == "get_attr")
+    return {name: attribute(module, name).detach().clone() for name in names}
