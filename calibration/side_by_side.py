@@ -101,7 +101,7 @@ def correct(
     for number, batch in enumerate(batches):
         inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(graph.input_shapes)]
         graph.check_inputs(inputs)
-        watched = activations(graph, inputs)
+        watched = activations(graph, inputs)[1]
 
         def adjust(
             child: str, current: Tensor, watched: dict[str, tuple[Tensor, Tensor]] = watched, number: int = number
@@ -122,12 +122,11 @@ def correct(
     return replace(thresholds, neuron=neuron, corrections=found, source=source).to(graph)
 
 
-def activations(graph: PreparedGraph, inputs: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return what comes into and what goes out of each site of the network itself, by the name of its child."""
+def activations(graph: PreparedGraph, inputs: tuple[Tensor, ...]) -> tuple[Any, dict[str, tuple[Tensor, Tensor]]]:
+    """Return the output of the network itself, and what comes into and goes out of each site, by its child's name."""
     watch = _Activations(graph.module)
     with torch.no_grad():
-        watch.run(*inputs)
-    return watch.found
+        return watch.run(*inputs), watch.found
 
 
 class _Activations(fx.Interpreter):

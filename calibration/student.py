@@ -12,6 +12,7 @@ only their rates carry gradients, as in rate-based backpropagation (Yu et al. 20
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from snnconvert.converter.neurons.two_phase import rounded_count
 from snnconvert.converter.thresholds import Thresholds
 
 from .side_by_side import activations
+from .straight_through import straight_through
 
 SCOPES = ("layer", "block", "network")
 """What learns together: each layer, each block, or the whole network."""
@@ -105,9 +107,7 @@ class Student(fx.Interpreter):
 
     def loss(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return how far the student is from its teacher on one batch."""
-        self.wanted = activations(self.prepared, inputs)
-        with torch.no_grad():
-            teacher = self.prepared.module(*inputs)
+        teacher, self.wanted = activations(self.prepared, inputs)
         if self.streaming:
             model = convert(self.prepared, self.thresholds(), neuron=self.neuron, steps=self.steps, **self.options)
             self.counts = model.activity(*inputs)
@@ -124,22 +124,21 @@ class Student(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return theta N / T of the neurons of a site, with straight-through gradients."""
         site = self.sites[target]
-        theta, bias = self._threshold(target), self.shift[target] * self._first_threshold(target)
-        rank = args[0].ndim - site.axis - 1
-        theta, bias = (x.reshape(-1, *[1] * rank) for x in (theta, bias))
-        v = (args[0] + bias) * (self.steps / theta)
         correction = self.before.corrections.get(site.name, Correction())
-        if correction.potential is not None:
-            start = correction.potential
-            v = v + (start.reshape(-1, *[1] * rank) if start.ndim == 1 else start)
-        line = v.clamp(-self.steps if site.signed else 0, self.steps)
-        with torch.no_grad():
-            step = self._count(site, v) - line
-        worth = theta / self.steps
-        if correction.height is not None:
-            ratio = correction.height / self.before.values[site.name]
-            worth = worth * ratio.reshape(-1, *[1] * rank)
-        out = (line + step) * worth
+
+        def along_channels(x: Tensor) -> Tensor:
+            return x.reshape(-1, *[1] * (args[0].ndim - site.axis - 1))
+
+        theta = self._threshold(target)
+        height = theta if correction.height is None else theta * (correction.height / self._first_threshold(target))
+        theta, height = along_channels(theta), along_channels(height)
+        bias = along_channels(self.shift[target] * self._first_threshold(target))
+        start = correction.potential
+        if start is not None:
+            bias = bias + (along_channels(start) if start.ndim == 1 else start) * theta / self.steps
+        fire = partial(self._count, site)
+        low = -self.steps if site.signed else 0
+        out = straight_through(args[0], bias, theta, height, fire=fire, low=low, steps=self.steps)
         if target in self.ends:
             wanted = self.wanted[target][1]
             self.losses.append((out - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
