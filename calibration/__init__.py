@@ -1,8 +1,25 @@
-"""Floor 2: data come in, thresholds go out."""
+"""Floor 2: data come in; thresholds, corrections and weights go out."""
 
 from .batch_norm import thresholds_from_batch_norm
 from .calibration import Calibration
-from .observer import calibrate, observe
+from .observer import observe
+from .recipes import RECIPES, Recipe, calibrate, find_recipe, follow, from_document, to_document, to_toml
+from .reconstruction import Progress
 from .rules import PER, RULES
 
-__all__ = ["PER", "RULES", "Calibration", "calibrate", "observe", "thresholds_from_batch_norm"]
+__all__ = [
+    "PER",
+    "RECIPES",
+    "RULES",
+    "Calibration",
+    "Progress",
+    "Recipe",
+    "calibrate",
+    "find_recipe",
+    "follow",
+    "from_document",
+    "observe",
+    "thresholds_from_batch_norm",
+    "to_document",
+    "to_toml",
+]

@@ -31,7 +31,7 @@ def da_qcfs(meeting: Meeting) -> Correction:
     theta = neuron.threshold.flatten()
     psi, height = meeting.correction.bias, meeting.correction.height
     psi = _average(psi, meeting.channel_mean(meeting.ann_current - meeting.current), meeting.batch)
-    neuron.correct(Correction(bias=psi))
+    neuron.correct(meeting.correction._replace(bias=psi, height=None))
     phi = meeting.channel_mean(meeting.ann_activation - meeting.response())
     phi = _average(None if height is None else height - theta, phi, meeting.batch)
     return meeting.correction._replace(bias=psi, height=theta + phi)

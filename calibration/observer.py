@@ -9,7 +9,6 @@ from torch import Tensor, fx
 
 from snnconvert.converter.errors import CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, Site
-from snnconvert.converter.thresholds import Thresholds
 
 from .calibration import Calibration, norms, refuse_dead
 from .gaussian import Moments
@@ -86,23 +85,3 @@ def _inputs(graph: PreparedGraph, batch: Tensor | tuple[Tensor, ...] | list[Tens
     inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(graph.input_shapes)]
     graph.check_inputs(inputs)
     return inputs
-
-
-def calibrate(
-    graph: PreparedGraph,
-    batches: Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]],
-    *,
-    steps: int,
-    rule: str = "mse",
-    per: str = "channel",
-    images: int | None = None,
-) -> Thresholds:
-    """Return thresholds for a window of T = ``steps`` from the activations over ``batches``.
-
-    `observe`, then `Calibration.thresholds`; keep the `Calibration` to compute thresholds for several T from one pass.
-
-    Raises:
-        UsageError: an unknown rule, or T below 1.
-        DataRefused, CalibrationRefused: as for `observe`.
-    """
-    return observe(graph, batches, images=images).thresholds(graph, steps=steps, rule=rule, per=per)

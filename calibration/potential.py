@@ -14,7 +14,7 @@ from .side_by_side import Meeting
 def potential(meeting: Meeting) -> Correction:
     """Return the correction with the initial potential of each neuron moved by the mean error of its output."""
     neuron = meeting.neuron
-    missing = (meeting.ann_activation - meeting.response()).mean(0) * neuron.steps
-    change = missing / neuron.threshold / (meeting.batch + 1)
-    before = meeting.correction.potential
-    return meeting.correction._replace(potential=change if before is None else before + change)
+    start = (meeting.ann_activation - meeting.response()).mean(0) * (neuron.steps / (meeting.batch + 1))
+    if neuron.potential is not None:  # in units of the activation, and where it was one a channel, in their shape
+        start = start + neuron.potential
+    return meeting.correction._replace(potential=start / neuron.threshold)

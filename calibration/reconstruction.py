@@ -7,6 +7,7 @@ output alone, by distillation (Hinton et al. 2015). Li et al. 2021 (arXiv 2106.0
 after the other; here all layers learn at the same time, the first two kinds with gradients cut in between.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, choice
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
@@ -72,7 +74,7 @@ def reconstruct(
         raise CalibrationRefused(
             f"{thresholds.rule} thresholds are for any T, corrections for one", "compute them for T"
         )
-    thresholds.check(graph, thresholds.steps, neuron)
+    convert(graph, thresholds, neuron=neuron, steps=thresholds.steps, **options)  # which checks them
     student = Student(graph, thresholds, neuron, settings, options)
     optimiser = torch.optim.Adam(student.groups(), betas=(0.9, 0.99))
     run = _Run(student, optimiser, settings, checkpoint)
@@ -107,6 +109,7 @@ class _Run:
         self.rates = [group["lr"] for group in optimiser.param_groups]
         self.done, self.epoch, self.position, self.images, self.loss = 0, 0, 0, 0, math.nan
         self.saved = time.perf_counter()
+        self.identity = self._identity()
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
 
@@ -119,6 +122,7 @@ class _Run:
                     (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(self.student.prepared.input_shapes)]
                 )
                 seen += len(inputs[0])
+                self.images = max(self.images, seen)
                 if number < self.position:
                     continue
                 self.student.prepared.check_inputs(inputs)
@@ -128,7 +132,6 @@ class _Run:
                     break
             if not seen:
                 raise CalibrationRefused("the calibration data hold no image", "give at least one batch")
-            self.images = max(self.images, seen)
             if self.done < self.settings.iterations:
                 self.epoch, self.position = self.epoch + 1, 0
 
@@ -146,6 +149,7 @@ class _Run:
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
+        self.student.keep_caps()
         self.done += 1
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
         if self.checkpoint is not None and time.perf_counter() - self.saved > _SAVE_EVERY:
@@ -157,12 +161,12 @@ class _Run:
         for i, p in enumerate(self._parameters()):
             tensors |= {f"{name}.{i}": value for name, value in self.optimiser.state[p].items()}
         tensors["generator"] = self.student.generator.get_state()
-        write_tensors(path, tensors, _KEY, {"format": _FORMAT, **self._identity(), **self._place()})
+        write_tensors(path, tensors, _KEY, {"format": _FORMAT, **self.identity, **self._place()})
         self.saved = time.perf_counter()
 
     def _resume(self, path: Path) -> None:
         tensors, document = read_tensors(path, _KEY, _FORMAT, "checkpoint")
-        if any(document.get(name) != value for name, value in self._identity().items()):
+        if any(document.get(name) != value for name, value in self.identity.items()):
             raise ArtefactRefused(
                 f"{path} is the checkpoint of another reconstruction", "delete it, or name another file"
             )
@@ -180,9 +184,20 @@ class _Run:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def _identity(self) -> dict[str, Any]:
-        settings = asdict(self.settings) | {"learn": list(self.settings.learn)}
-        shapes = [list(p.shape) for p in self._parameters()]
-        return {"settings": settings, "neuron": self.student.neuron, "steps": self.student.steps, "shapes": shapes}
+        """Return what tells this reconstruction from another, before its first step."""
+        student, start = self.student, hashlib.sha256()
+        before = student.before
+        corrections = [value for correction in before.corrections.values() for value in correction if value is not None]
+        for tensor in (*before.values.values(), *corrections, *before.weights.values(), *student.module.buffers()):
+            start.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        return {
+            "settings": asdict(self.settings) | {"learn": list(self.settings.learn)},
+            "neuron": student.neuron,
+            "options": student.options,
+            "steps": student.steps,
+            "shapes": [list(p.shape) for p in self._parameters()],
+            "start": start.hexdigest(),
+        }
 
     def _place(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("done", "epoch", "position", "images", "loss")}

@@ -23,7 +23,7 @@ class _StraightThrough(torch.autograd.Function):
         ctx: Any, z: Tensor, bias: Tensor, theta: Tensor, height: Tensor, fire: Any, low: int, steps: int
     ) -> Tensor:
         v = (z + bias).mul_(steps / theta)
-        count = fire(v)
+        count: Tensor = fire(v)
         ctx.save_for_backward(v, count, theta, height)
         ctx.low, ctx.steps, ctx.bias_shape = low, steps, bias.shape
         return count * (height / steps)

@@ -56,7 +56,7 @@ class Settings:
     scope: str = "network"
     iterations: int = 500
     learn: tuple[str, ...] = LEARNED
-    weight_rate: float = 1e-4
+    weight_rate: float = 1e-3
     threshold_rate: float = 1e-3
     seed: int = 0
 
@@ -78,7 +78,7 @@ class Student(fx.Interpreter):
         self.sites: dict[str, Site] = nodes
         self.log_threshold = {c: self.before.values[s.name].log().clone() for c, s in nodes.items()}
         self.shift = {c: self._first_shift(s) for c, s in nodes.items()}
-        self.weights = _synapses(graph.module) | self.before.weights
+        self.weights = _synapses(graph.module) | {n: w.detach().clone() for n, w in self.before.weights.items()}
         for name, group in self._learned().items():
             for tensor in group.values():
                 tensor.requires_grad_(name in settings.learn)
@@ -114,7 +114,7 @@ class Student(fx.Interpreter):
         self.losses = []
         student = self.run(*inputs)
         pairs = zip(tree_leaves(student), tree_leaves(teacher), strict=True)
-        found = torch.stack([divergence(a, b) for a, b in pairs]).sum()
+        found = torch.stack([divergence(a, b) for a, b in pairs if b is not None]).sum()
         return found + torch.stack(self.losses).mean() if self.losses else found
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -154,9 +154,20 @@ class Student(fx.Interpreter):
         uniform = torch.rand(v.shape, generator=self.generator, dtype=v.dtype, device=v.device)
         return stochastic_count(v.abs() if site.signed else v, uniform, self.steps) * (v.sign() if site.signed else 1)
 
+    def keep_caps(self) -> None:
+        """Bring thresholds that were learned back to the cap of their site."""
+        with torch.no_grad():
+            for child, site in self.sites.items():
+                if site.cap is not None:
+                    self.log_threshold[child].clamp_(max=math.log(site.cap))
+
     def _threshold(self, child: str) -> Tensor:
-        cap = self.sites[child].cap
-        return self.log_threshold[child].exp().clamp(max=math.inf if cap is None else cap)
+        if "threshold" not in self.settings.learn:
+            return self._first_threshold(child)
+        theta, cap = self.log_threshold[child].exp(), self.sites[child].cap
+        if cap is None:
+            return theta
+        return theta - (theta - cap).clamp(min=0).detach()  # at the cap, rounding must not cost the gradient
 
     def _first_threshold(self, child: str) -> Tensor:
         return self.before.values[self.sites[child].name]
@@ -176,11 +187,13 @@ class Student(fx.Interpreter):
             for child, site in self.sites.items():
                 before = self.before.corrections.get(site.name, Correction())
                 theta = values[site.name] = self._threshold(child).clone()
-                bias = self.shift[child] * self._first_threshold(child)
-                if before.bias is not None and before.bias.ndim == 2:
-                    bias = before.bias - before.bias.mean(0) + bias
-                height = None if before.height is None else before.height / self._first_threshold(child) * theta
-                corrections[site.name] = before._replace(bias=bias.clone(), height=height)
+                bias = before.bias
+                if "bias" in self.settings.learn:
+                    bias = self.shift[child] * self._first_threshold(child)
+                    if before.bias is not None and before.bias.ndim == 2:
+                        bias = before.bias - before.bias.mean(0) + bias
+                height = None if before.height is None else before.height * (theta / self._first_threshold(child))
+                corrections[site.name] = before._replace(bias=bias, height=height)
             learned = (
                 {n: w.detach().clone() for n, w in self.weights.items()} if "weight" in self.settings.learn else {}
             )

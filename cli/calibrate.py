@@ -61,17 +61,18 @@ def calibrate(
         seed=seed,
     )
     graph = session.prepare_model(out, loaded, where)
-    found = session.calibrate_model(
+    chosen = session.open_training_images(
         out,
         graph,
         loaded.preprocessing,
         data,
         root=data_dir,
-        images=images,
+        images=images or options.CALIBRATION_IMAGES,
+        stated=images is not None,
         seed=seed,
         batch_size=batch_size,
-        device=where,
     )
+    found = session.calibrate_model(out, graph, chosen)
     for warning in found.warnings:
         out.warn(warning)
     found.save(path)

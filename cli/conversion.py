@@ -3,17 +3,18 @@
 Commands import this module late, because it imports torch.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from snnconvert.calibration import PER, RULES, Calibration, thresholds_from_batch_norm
+from snnconvert import calibration
+from snnconvert.calibration import Progress
 from snnconvert.converter.artifact import save
 from snnconvert.converter.convert import convert
-from snnconvert.converter.errors import choice
+from snnconvert.converter.errors import UsageError, choice
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.neurons import NEURONS, SHUFFLES
 from snnconvert.converter.simulation import SpikingModel
@@ -21,30 +22,86 @@ from snnconvert.converter.thresholds import Thresholds
 from snnconvert.model_zoo import LoadedModel
 
 from .output import Output, Table
-from .recipe import Recipe
+from .session import TrainingImages
+from .settings import Recipe
 
 
-def check(recipe: Recipe) -> None:
-    """Raise UsageError where the recipe names what does not exist, before any work is done."""
+def method(recipe: Recipe, *, data: bool) -> calibration.Recipe:
+    """Return the recipe that is named, with what flags state instead; without a name, what the data allow.
+
+    Raises:
+        UsageError: a name that does not exist, or a recipe that needs images where there are none.
+    """
     choice("neuron", recipe.neuron, tuple(NEURONS))
-    choice("rule", recipe.rule, tuple(RULES))
-    choice("value of --per", recipe.per, PER)
     choice("shuffle", recipe.shuffle, SHUFFLES)
+    named = recipe.recipe or ("balanced" if data else "thresholds")
+    found = calibration.Recipe("optimal", rule="max") if named == "optimal" else calibration.find_recipe(named)
+    stated: dict[str, Any] = {"rule": recipe.rule, "per": recipe.per, "percentile": recipe.percentile}
+    found = replace(found, **{name: value for name, value in stated.items() if value is not None})
+    found.check()
+    if found.needs_images and not data:
+        raise UsageError(
+            f"recipe {found.name!r} corrects the network on training images, and none are given",
+            "add --data, or use --recipe thresholds",
+        )
+    return found
 
 
-def find_thresholds(out: Output, graph: PreparedGraph, recipe: Recipe, calibration: Calibration | None) -> Thresholds:
-    """Return thresholds from a calibration, or from batch-norm statistics where there is none, and say which."""
-    chosen: dict[str, Any] = {"steps": recipe.steps, "rule": recipe.rule, "per": recipe.per}
-    if calibration is None:
-        found, origin = thresholds_from_batch_norm(graph, **chosen), "batch-norm statistics, no data was seen"
+def find_thresholds(
+    out: Output,
+    graph: PreparedGraph,
+    recipe: Recipe,
+    chosen: calibration.Recipe,
+    observed: calibration.Calibration | None,
+    images: TrainingImages | None,
+    checkpoint: Path,
+) -> Thresholds:
+    """Return thresholds and corrections, or thresholds from batch-norm statistics alone, and say which."""
+    if observed is None:
+        found = calibration.thresholds_from_batch_norm(graph, steps=recipe.steps, rule=chosen.rule, per=chosen.per)
+        origin = "batch-norm statistics, no data was seen"
     else:
-        if recipe.percentile is not None:
-            chosen["percent"] = recipe.percentile
-        found, origin = calibration.thresholds(graph, **chosen), f"{calibration.images} images"
+        found = calibration.follow(
+            chosen,
+            graph,
+            observed,
+            images or (lambda epoch: ()),
+            neuron=recipe.neuron,
+            steps=recipe.steps,
+            seed=recipe.seed,
+            checkpoint=checkpoint,
+            report=_Report(out),
+            **_options(recipe),
+        )
+        origin = f"{observed.images} images"
     out.talk("thresholds", f"{found.rule} per {found.per}, from {origin}")
+    for step in found.source.get("corrections", []):
+        loss = f", loss {step['loss']:.3g}" if "loss" in step else ""
+        out.talk("corrected", f"{step['name']}, on {step['images']} images{loss}")
     for warning in found.warnings:
         out.warn(warning)
     return found
+
+
+class _Report:
+    """Says a few times how far learning is."""
+
+    def __init__(self, out: Output) -> None:
+        self.out, self.said = out, -1
+
+    def __call__(self, progress: Progress) -> None:
+        """Say it at every tenth of the way."""
+        tenth = 10 * progress.done // progress.total
+        if tenth != self.said:
+            self.said = tenth
+            self.out.talk(
+                "learning",
+                f"{progress.done} of {progress.total}, loss {progress.loss:.3g}, {progress.seconds_left:.0f} s left",
+            )
+
+
+def _options(recipe: Recipe) -> dict[str, Any]:
+    return {"initial_potential": recipe.initial_potential, "shift": recipe.shift}
 
 
 def make_spiking(graph: PreparedGraph, thresholds: Thresholds, recipe: Recipe) -> SpikingModel:
@@ -54,20 +111,27 @@ def make_spiking(graph: PreparedGraph, thresholds: Thresholds, recipe: Recipe) -
         thresholds,
         neuron=recipe.neuron,
         steps=recipe.steps,
-        initial_potential=recipe.initial_potential,
-        shift=recipe.shift,
         shuffle=recipe.shuffle,
         seed=recipe.seed,
+        **_options(recipe),
     )
 
 
-def store(path: Path, model: SpikingModel, loaded: LoadedModel, graph: PreparedGraph, recipe: Recipe) -> dict[str, Any]:
+def store(
+    path: Path,
+    model: SpikingModel,
+    loaded: LoadedModel,
+    graph: PreparedGraph,
+    recipe: Recipe,
+    chosen: calibration.Recipe,
+) -> dict[str, Any]:
     """Write the artefact; return what it says about how it was made."""
     about = {
         "model": {"name": loaded.name, "source": loaded.source, "classes": loaded.classes},
         "preprocessing": loaded.preprocessing.to_json(),
         "calibration": model.thresholds.source,
-        "recipe": asdict(recipe),
+        "recipe": asdict(recipe) | {"recipe": chosen.name, "rule": chosen.rule, "per": chosen.per},
+        "method": calibration.to_document(chosen),
         "versions": {"snnconvert": version("snnconvert"), "torch": torch.__version__},
         "proof": asdict(graph.proof),
     }

@@ -8,7 +8,7 @@ from snnconvert.converter.errors import UsageError
 
 from . import destination, options
 from .output import Output
-from .recipe import settle
+from .settings import settle
 
 _spiking = options.panel("Spiking network")
 
@@ -23,7 +23,12 @@ Shuffle = Annotated[
 ]
 Named = Annotated[
     str | None,
-    _spiking("--recipe", metavar="NAME", help="optimal: if, rule max, start 0, shift theta/(2T) (Deng and Gu, 2021)."),
+    options.data(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="thresholds, fast, balanced, best, optimal, or a .toml (see `snnconvert recipe`).",
+        show_default="balanced with --data, else thresholds",
+    ),
 ]
 Strict = Annotated[bool, _spiking("--strict", help="Refuse a network with an operation that is not spiking.")]
 OutputFile = Annotated[Path | None, _spiking("-o", "--output", help="The .snn to write.", show_default="beside MODEL")]
@@ -48,7 +53,7 @@ def convert(
     images: options.CalibrationImages = None,
     rule: options.Rule = None,
     percentile: options.Percentile = None,
-    per: options.Per = "channel",
+    per: options.Per = None,
     arch: options.Arch = None,
     weights: options.Weights = None,
     trust: options.Trust = False,
@@ -66,7 +71,8 @@ def convert(
 ) -> None:
     """Convert a trained network to a spiking one.
 
-    Thresholds come from --calibration, from the training images of --data, or else from batch-norm statistics.
+    Thresholds come from --calibration, from the training images of --data, or else from batch-norm statistics. With
+    images, a recipe also corrects the neurons and learns from the network itself; no label is needed.
     """
     out, started = Output(json=json, quiet=quiet), time.perf_counter()
     settled = settle(
@@ -91,7 +97,7 @@ def convert(
 
     from . import conversion, inspection, session
 
-    conversion.check(settled)
+    chosen = conversion.method(settled, data=data is not None)
     where = session.compute_device(device)
     path = output or destination.beside(model, f"-{settled.neuron}-T{steps}.snn")
     destination.writable(path, force=force, recognise=load)
@@ -117,20 +123,23 @@ def convert(
     graph.audit.require(settled.neuron)
     if strict:
         inspection.require_spiking(graph.audit)
+    training = None
     if data is not None:
-        observed = session.calibrate_model(
+        training = session.open_training_images(
             out,
             graph,
             loaded.preprocessing,
             data,
             root=data_dir,
-            images=images,
+            images=images or chosen.images,
+            stated=images is not None,
             seed=seed,
             batch_size=batch_size,
-            device=where,
         )
-    thresholds = conversion.find_thresholds(out, graph, settled, observed)
+        observed = session.calibrate_model(out, graph, training)
+    checkpoint = path.with_suffix(".checkpoint")
+    thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, training, checkpoint)
     spiking = conversion.make_spiking(graph, thresholds, settled)
-    about = conversion.store(path, spiking, loaded, graph, settled)
+    about = conversion.store(path, spiking, loaded, graph, settled, chosen)
     document, table = conversion.describe(path, spiking, graph, about)
     out.result(document | {"seconds": time.perf_counter() - started}, table)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from . import destination, options
 from .output import Output
-from .recipe import Recipe
+from .settings import Recipe
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
 NEURONS, STEPS = ("tpp", "two-phase", "if"), 8
@@ -23,6 +23,7 @@ def demo(
     """Convert the embedded network for T = 8 and evaluate it next to its ANN."""
     out = Output(json=json, quiet=quiet)
 
+    from snnconvert import calibration
     from snnconvert.converter.artifact import load
 
     from . import comparison, conversion, measurement, session
@@ -33,12 +34,16 @@ def demo(
         destination.writable(path, force=True, recognise=load)
     loaded = session.open_model(out, MODEL, seed=seed)
     graph = session.prepare_model(out, loaded, where)
-    calibration = session.calibrate_model(out, graph, loaded.preprocessing, DATA, seed=seed, device=where)
+    fast = calibration.RECIPES["fast"]
+    images = session.open_training_images(
+        out, graph, loaded.preprocessing, DATA, images=fast.images, stated=False, seed=seed
+    )
+    observed = session.calibrate_model(out, graph, images)
     measured = []
     for neuron, path in paths.items():
-        recipe = Recipe(neuron=neuron, steps=STEPS, seed=seed)
-        thresholds = conversion.find_thresholds(out, graph, recipe, calibration)
-        conversion.store(path, conversion.make_spiking(graph, thresholds, recipe), loaded, graph, recipe)
+        recipe = Recipe(neuron=neuron, steps=STEPS, recipe=fast.name, seed=seed)
+        thresholds = conversion.find_thresholds(out, graph, recipe, fast, observed, images, path)
+        conversion.store(path, conversion.make_spiking(graph, thresholds, recipe), loaded, graph, recipe, fast)
         measured.append(measurement.measure(out, path, seed=seed, device=where))
     out.result(comparison.document(measured), *comparison.tables(measured))
     out.talk("artefact", f"{paths['tpp']}; look inside with `snnconvert show {paths['tpp']}`")

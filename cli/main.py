@@ -22,6 +22,7 @@ from .convert import convert
 from .demo import demo
 from .evaluate import evaluate
 from .output import Output
+from .recipe import recipe
 from .show import show
 from .zoo import zoo
 
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "calibrate": calibrate,
     "show": show,
+    "recipe": recipe,
     "zoo": zoo,
     "demo": demo,
 }

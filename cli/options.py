@@ -9,7 +9,7 @@ import typer
 
 from snnconvert.converter.errors import UsageError
 
-from .recipe import DEFAULT_PERCENTILE
+from .settings import DEFAULT_PERCENTILE
 
 CALIBRATION_IMAGES = 1000
 DATA_HELP = "A data set's name, an image folder, or an .npz."
@@ -43,7 +43,10 @@ DataDir = Annotated[Path | None, data("--data-dir", metavar="DIR", help="Where d
 Rule = Annotated[
     str | None, data("--rule", metavar="NAME", help="mse, max, percentile, gaussian, ltb or kl.", show_default="mse")
 ]
-Per = Annotated[str, data("--per", metavar="channel|layer", help="One threshold for each channel, or for each layer.")]
+Per = Annotated[
+    str | None,
+    data("--per", metavar="channel|layer", help="One threshold per channel, or per layer.", show_default="channel"),
+]
 Percentile = Annotated[
     float | None,
     data("--percentile", min=0, max=100, help="With --rule percentile.", show_default=str(DEFAULT_PERCENTILE)),

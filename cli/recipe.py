@@ -1,67 +1,34 @@
-"""What decides a spiking network besides the model and the data, settled from flags before any work begins."""
+"""`snnconvert recipe`: a recipe as the text of a TOML file, to be changed and given to `convert --recipe FILE`."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-from snnconvert.converter.errors import UsageError, choice
+import typer
 
-OPTIMAL: dict[str, Any] = {"neuron": "if", "rule": "max", "initial_potential": 0.0, "shift": True}
-"""Optimal conversion of Deng and Gu (ICLR 2021): maximum thresholds, each step shifted by theta / (2T)."""
+from . import options
+from .output import Output
 
-RECIPES = ("optimal",)
-DEFAULT_PERCENTILE = 99.9
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Neuron, thresholds and randomness; the arguments of `convert` and of `Calibration.thresholds`."""
-
-    neuron: str = "tpp"
-    steps: int = 8
-    rule: str = "mse"
-    per: str = "channel"
-    percentile: float | None = None
-    initial_potential: float | None = None
-    shift: bool = False
-    shuffle: str = "none"
-    seed: int = 0
+Reference = Annotated[
+    str, typer.Argument(metavar="NAME|FILE", help="thresholds, fast, balanced, best, a .toml, or the .snn made by one.")
+]
 
 
-def settle(
-    *,
-    named: str | None,
-    neuron: str | None,
-    steps: int,
-    rule: str | None,
-    per: str,
-    percentile: float | None,
-    initial_potential: float | None,
-    shuffle: str,
-    seed: int,
-) -> Recipe:
-    """Return the recipe that the flags describe; None is a flag not given.
+def recipe(reference: Reference, json: options.Json = False) -> None:
+    """Print a recipe as TOML."""
+    out = Output(json=json)
 
-    Raises:
-        UsageError: the recipe has no such name, or two flags contradict each other.
-    """
-    stated: dict[str, Any] = {"neuron": neuron, "rule": rule, "initial_potential": initial_potential}
-    chosen = {name: value for name, value in stated.items() if value is not None}
-    if named is not None:
-        choice("recipe", named, RECIPES)
-        for name, value in chosen.items():
-            if value != OPTIMAL[name]:
-                flag = "--" + name.replace("_", "-")
-                raise UsageError(
-                    f"--recipe {named} means {flag} {OPTIMAL[name]}, but {flag} {value} was given", f"drop {flag}"
-                )
-        chosen |= OPTIMAL
-    recipe = Recipe(**chosen, steps=steps, per=per, percentile=percentile, shuffle=shuffle, seed=seed)
-    if recipe.rule == "percentile" and percentile is None:
-        recipe = replace(recipe, percentile=DEFAULT_PERCENTILE)
-    if percentile is not None and recipe.rule != "percentile":
-        raise UsageError(f"--percentile has no meaning with --rule {recipe.rule}", "add --rule percentile")
-    if initial_potential is not None and recipe.neuron != "if":
-        raise UsageError(
-            f"--initial-potential is a choice of --neuron if, but the neuron is {recipe.neuron}: it starts from 0"
-        )
-    return recipe
+    from snnconvert.calibration import find_recipe, from_document, to_document, to_toml
+    from snnconvert.converter.artifact import load
+    from snnconvert.converter.errors import ArtefactRefused
+
+    if Path(reference).suffix == ".snn":
+        _, about = load(Path(reference))
+        if "method" not in about:
+            raise ArtefactRefused(f"{reference} does not say by which recipe it was made", "convert the model again")
+        found = from_document(about["method"], reference)
+    else:
+        found = find_recipe(reference)
+    if json:
+        out.result(to_document(found))
+    else:
+        out.text(to_toml(found).rstrip())

@@ -5,20 +5,20 @@ Commands import this module late, because it imports torch.
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from snnconvert.calibration import Calibration, observe
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.model_zoo import LoadedModel, Preprocessing, load_model, load_skeleton, open_dataset
+from snnconvert.model_zoo import ImageData, LoadedModel, Preprocessing, load_model, load_skeleton, open_dataset
 
-from .options import CALIBRATION_IMAGES
 from .output import Output
 
 PROOF_IMAGES = 4
@@ -96,25 +96,48 @@ def prepare_model(out: Output, loaded: LoadedModel, device: torch.device) -> Pre
     return graph
 
 
-def calibrate_model(
+@dataclass(frozen=True)
+class TrainingImages:
+    """Training images chosen by ``seed``; called with the number of an epoch, batches of them in another order."""
+
+    data: ImageData
+    reference: str
+    count: int
+    seed: int
+    batch_size: int
+    like: Tensor
+
+    def __call__(self, epoch: int) -> Iterator[Tensor]:
+        """Yield batches [batch, channels, height, width]."""
+        for images, _, _ in self.data.batches(self.batch_size, limit=self.count, seed=self.seed, epoch=epoch):
+            yield images.to(self.like)
+
+
+def open_training_images(
     out: Output,
     graph: PreparedGraph,
     preprocessing: Preprocessing,
     reference: str,
     *,
-    device: torch.device,
+    images: int,
+    stated: bool,
     root: Path | None = None,
-    images: int | None = None,
     seed: int = 0,
     batch_size: int = 100,
-) -> Calibration:
-    """Observe ``images`` training images, chosen by ``seed``, on their way through the graph."""
-    images = images or CALIBRATION_IMAGES
+) -> TrainingImages:
+    """Open ``images`` training images, chosen by ``seed``; fewer, with a warning if a user stated that number."""
     data = open_dataset(reference, split="train", preprocessing=preprocessing, root=root)
-    about = {"data": reference, "split": data.split, "seed": seed}
-    batches = data.batches(batch_size, limit=images, seed=seed)
-    shown = out.progress(batches, math.ceil(min(images, data.count) / batch_size), "calibrating")
-    calibration = observe(graph, (batch[0].to(graph.weight) for batch in shown), images=images, about=about)
+    if stated and images > data.count:
+        out.warn(f"asked for {images} calibration images, got {data.count}")
+    return TrainingImages(data, reference, min(images, data.count), seed, batch_size, graph.weight)
+
+
+def calibrate_model(out: Output, graph: PreparedGraph, images: TrainingImages) -> Calibration:
+    """Observe training images on their way through the graph."""
+    data = images.data
+    about = {"data": images.reference, "split": data.split, "seed": images.seed}
+    shown = out.progress(images(0), math.ceil(images.count / images.batch_size), "calibrating")
+    calibration = observe(graph, shown, about=about)
     out.talk("calibration", f"{calibration.images} images of {data.name}{data.split and f' ({data.split})'}")
     return calibration
 

@@ -44,6 +44,7 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
         ModelRefused: the graph holds an argument that has no JSON form.
     """
     module, graph = model.ann, model.graph
+    thresholds = model.thresholds.to(graph)  # the model may have changed its type of number since
     nodes, sites, tensors = [], {}, {}
     for node in module.graph.nodes:
         nodes.append(_encode_node(node))
@@ -55,12 +56,11 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
                 "signed": site.signed,
                 "opposite": site.opposite,
             }
-            tensors[f"threshold.{node.target}"] = model.thresholds.values[site.name]
-            correction = model.thresholds.corrections.get(site.name, Correction())
+            tensors[f"threshold.{node.target}"] = thresholds.values[site.name]
+            correction = thresholds.corrections.get(site.name, Correction())
             tensors |= {f"{k}.{node.target}": v for k, v in correction._asdict().items() if v is not None}
         if node.op == "get_attr":
             tensors[f"weights.{node.target}"] = attribute(module, str(node.target))
-    thresholds = model.thresholds
     tensors |= {f"changed.{name}": value for name, value in thresholds.weights.items()}
     document = {
         "format": FORMAT,

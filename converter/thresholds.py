@@ -98,7 +98,7 @@ class Thresholds:
                 if value.shape not in allowed or not bool(value.isfinite().all()):
                     raise CalibrationRefused(
                         f"{name}: expected a finite {kind} of shape {' or '.join(str(list(s)) for s in allowed)}, "
-                        f"got shape {list(value.shape)}",
+                        f"got {'NaN or infinity' if value.shape in allowed else f'shape {list(value.shape)}'}",
                         _AGAIN,
                     )
         constants = {str(node.target) for node in graph.module.graph.nodes if node.op == "get_attr"}

@@ -57,7 +57,7 @@ class ImageData:
             )
 
     def batches(
-        self, batch_size: int, *, limit: int | None = None, seed: int | None = None
+        self, batch_size: int, *, limit: int | None = None, seed: int | None = None, epoch: int = 0
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Return an iterator of (images, labels, positions).
 
@@ -65,6 +65,7 @@ class ImageData:
             batch_size: images a batch; the last may be smaller.
             limit: number of images, all by default. Where there are fewer, all come and ``warnings`` says so.
             seed: choose the images at random; in the order of the data set by default.
+            epoch: each number but 0 gives the chosen images in another order.
 
         Returns:
             float32 [B, C, H, W] normalised, int64 [B], and int64 [B] positions in the data set.
@@ -79,7 +80,10 @@ class ImageData:
         if limit is not None and limit > self.count:
             self.warnings.append(f"{self.name}: {limit} images were asked for, there are {self.count}")
         order = np.arange(self.count) if seed is None else np.random.default_rng(seed).permutation(self.count)
-        return self._read_batches(order[:limit].astype(np.int64), batch_size)
+        chosen = order[:limit]
+        if epoch:
+            chosen = np.random.default_rng([seed or 0, epoch]).permutation(chosen)
+        return self._read_batches(chosen.astype(np.int64), batch_size)
 
     def _read_batches(self, positions: Labels, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for start in range(0, len(positions), batch_size):

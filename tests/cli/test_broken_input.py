@@ -160,7 +160,7 @@ FLAGS: dict[str, tuple[Callable[[Workshop], Words], int, str]] = {
     "an unknown neuron": (lambda shop: convert("--neuron", "tp"), 2, "unknown neuron 'tp'"),
     "an unknown rule": (lambda shop: convert("--rule", "mean"), 2, "unknown rule 'mean'"),
     "an unknown shuffle": (lambda shop: convert("--shuffle", "all"), 2, "unknown shuffle 'all'"),
-    "an unknown recipe": (lambda shop: convert("--recipe", "best"), 2, "unknown recipe 'best'"),
+    "an unknown recipe": (lambda shop: convert("--recipe", "bets"), 2, "unknown recipe 'bets'"),
     "a recipe and another neuron": (
         lambda shop: convert("--recipe", "optimal", "--neuron", "tpp"),
         2,

@@ -34,7 +34,7 @@ def test_a_checkpoint_as_typed(run: Callable[..., Any], checkpoint: Path) -> Non
     model, about = load(path)
     assert (model.neuron, model.steps) == ("tpp", 8)
     assert about["model"] == {"name": MODEL, "source": str(checkpoint), "classes": 10}
-    assert set(about) == {"model", "preprocessing", "calibration", "recipe", "versions", "proof"}
+    assert set(about) == {"model", "preprocessing", "calibration", "recipe", "method", "versions", "proof"}
     for said in ("fashion-resnet8", "10 classes", "1x28x28, mean (0.286)", "equal to the model within", "batch-norm"):
         assert said in result.stderr
     assert str(path) in result.stdout
@@ -58,7 +58,8 @@ def test_a_name_goes_to_the_current_folder_and_tells_all_in_json(run: Callable[.
 
 
 def test_data_without_a_calibration_file(run: Callable[..., Any], calibration: Path) -> None:
-    direct = run("convert", MODEL, "--data", DATA, "--images", 100, "--json", "-o", "a.snn").document
+    words = ("convert", MODEL, "--data", DATA, "--images", 100, "--recipe", "thresholds", "--json", "-o", "a.snn")
+    direct = run(*words).document
     assert direct["calibration"]["data"] == DATA
     run("convert", MODEL, "--calibration", calibration, "-o", "b.snn")
     first, second = (load(Path(name))[0].thresholds for name in ("a.snn", "b.snn"))
@@ -67,12 +68,40 @@ def test_data_without_a_calibration_file(run: Callable[..., Any], calibration: P
 
 
 def test_images_are_drawn_by_seed(run: Callable[..., Any]) -> None:
+    words = ("convert", MODEL, "--data", DATA)
     hashes = [
-        run("convert", MODEL, "--data", DATA, "--images", 20, "--seed", seed, "--json", "-o", f"{n}.snn").document
+        run(*words, "--images", 20, "--recipe", "fast", "--seed", seed, "--json", "-o", f"{n}.snn").document
         for n, seed in enumerate((0, 0, 1))
     ]
     first, again, other = (each["calibration"]["sha256"] for each in hashes)
     assert first == again != other
+
+
+def test_a_recipe_learns_and_says_so(run: Callable[..., Any], tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "mine"\nimages = 60\ncorrections = ["bias"]\n[reconstruction]\niterations = 3\n')
+    words = ("convert", MODEL, "--data", DATA, "--neuron", "two-phase", "-T", 2, "--recipe", recipe)
+    result = run(*words, "-o", "mine.snn", "--json")
+    assert result.code == 0, result.stderr
+    steps = result.document["calibration"]["corrections"]
+    assert [(step["name"], step["images"]) for step in steps] == [("bias", 60), ("reconstruction", 60)]
+    assert result.document["method"]["reconstruction"]["iterations"] == 3
+    assert "3 of 3, loss" in result.stderr
+    assert not Path("mine.checkpoint").exists()
+    model, _ = load(Path("mine.snn"))
+    assert model.thresholds.weights
+    assert model.thresholds.neuron == "two-phase"
+    again = run("recipe", "mine.snn")
+    assert again.code == 0
+    assert 'name = "mine"' in again.stdout
+    assert run("recipe", recipe).stdout == again.stdout
+
+
+def test_without_images_a_recipe_that_needs_them_is_refused(run: Callable[..., Any], calibration: Path) -> None:
+    result = run("convert", MODEL, "--calibration", calibration, "--recipe", "fast")
+    assert result.code == 2
+    assert "recipe 'fast' corrects the network on training images, and none are given" in result.stderr
+    assert "add --data, or use --recipe thresholds" in result.stderr
 
 
 @pytest.mark.parametrize(

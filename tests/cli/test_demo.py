@@ -10,9 +10,11 @@ from snnconvert.cli import demo
 def test_the_demo_at_a_small_scale(run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from snnconvert.cli import measurement, session
 
-    measure, calibrate = measurement.measure, session.calibrate_model
+    measure, choose = measurement.measure, session.open_training_images
     monkeypatch.setattr(measurement, "measure", lambda *words, **flags: measure(*words, **flags, images=50))
-    monkeypatch.setattr(session, "calibrate_model", lambda *words, **flags: calibrate(*words, **flags, images=50))
+    monkeypatch.setattr(
+        session, "open_training_images", lambda *words, **flags: choose(*words, **flags | {"images": 50})
+    )
     result = run("demo", "-o", tmp_path / "demo", "--json")
     assert result.code == 0, result.stderr
     found = result.document["evaluations"]

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from snnconvert.cli.recipe import Recipe, settle
+from snnconvert.cli.settings import Recipe, settle
 from snnconvert.converter.errors import UsageError
 
 SILENT: dict[str, Any] = {
@@ -10,7 +10,7 @@ SILENT: dict[str, Any] = {
     "neuron": None,
     "steps": 8,
     "rule": None,
-    "per": "channel",
+    "per": None,
     "percentile": None,
     "initial_potential": None,
     "shuffle": "none",
@@ -29,7 +29,7 @@ def test_the_percentile_used_is_recorded() -> None:
 
 def test_optimal_is_deng_and_gus() -> None:
     assert settle(**SILENT | {"named": "optimal", "steps": 32}) == Recipe(
-        neuron="if", steps=32, rule="max", initial_potential=0.0, shift=True
+        neuron="if", steps=32, recipe="optimal", rule="max", initial_potential=0.0, shift=True
     )
 
 
@@ -44,8 +44,8 @@ def test_optimal_takes_flags_that_agree(agreeing: dict[str, Any]) -> None:
         ({"named": "optimal", "neuron": "tpp"}, "--recipe optimal means --neuron if, but --neuron tpp was given"),
         ({"named": "optimal", "rule": "mse"}, "means --rule max, but --rule mse"),
         ({"named": "optimal", "initial_potential": 0.5}, "means --initial-potential 0.0, but --initial-potential 0.5"),
-        ({"named": "optimol"}, "unknown recipe 'optimol'"),
-        ({"percentile": 99.0}, "--percentile has no meaning with --rule mse"),
+        ({"percentile": 99.0}, "--percentile has no meaning without --rule percentile"),
+        ({"percentile": 99.0, "rule": "max"}, "--percentile has no meaning with --rule max"),
         ({"initial_potential": 0.5}, "--initial-potential is a choice of --neuron if, but the neuron is tpp"),
     ],
 )

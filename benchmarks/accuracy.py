@@ -1,0 +1,223 @@
+"""Accuracy at small T: recipes on networks that were trained elsewhere, with nothing but unlabelled training images.
+
+    python benchmarks/accuracy.py                             # what docs/accuracy.jsonl lacks, then the tables
+    python benchmarks/accuracy.py --networks cifar10_resnet20 --neurons two-phase --steps 4 --calibration-seeds 0 1 2
+    python benchmarks/accuracy.py --validation 1000 --log choice.jsonl     # to choose a recipe, without the test set
+
+Each cell calibrates anew and is evaluated once on the test images; with ``--validation N`` on the last N training
+images instead, which calibration then does not see. Cells go to a log and are not measured again; learning goes on
+from its checkpoint (``--work``) after a kill. An ANN is nearly perfect on its training images, so accuracies of
+``--validation`` compare recipes with each other and say little about the test set.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from real_weights import NETWORKS, load
+from torch import Tensor
+
+from snnconvert import convert, evaluate, load_model, observe, open_dataset, prepare
+from snnconvert.calibration import Recipe, find_recipe, follow
+from snnconvert.converter.graph import PreparedGraph
+from snnconvert.evaluation import Evaluation
+from snnconvert.model_zoo import ImageData
+
+EMBEDDED = "fashion-resnet8"
+NEURONS = ("two-phase", "tpp", "if")
+EVALUATION_SEEDS = 3
+
+
+class Images:
+    """Training images in memory, in another order in each epoch."""
+
+    def __init__(self, data: ImageData, count: int, batch_size: int, seed: int) -> None:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        whole = torch.cat([batch[0] for batch in data.batches(500, limit=count)])
+        self.images, self.batch_size, self.seed = whole[order], batch_size, seed
+
+    def __call__(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the batches of one epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 100003 + epoch)
+        order = torch.randperm(len(self.images), generator=generator) if epoch else torch.arange(len(self.images))
+        for part in order.split(self.batch_size):
+            yield self.images[part]
+
+
+def open_network(name: str, shared: Path) -> tuple[PreparedGraph, ImageData, ImageData]:
+    """Return a prepared network, its training and its test images."""
+    if name == EMBEDDED:
+        loaded = load_model(f"zoo:{name}")
+        train, test = (
+            open_dataset("fashion-mnist", split=split, preprocessing=loaded.preprocessing)
+            for split in ("train", "test")
+        )
+        model = loaded.model
+    else:
+        model, train, test = load(name, shared)
+    return prepare(model, next(train.batches(2))[0]), train, test
+
+
+def measure(graph: PreparedGraph, train: ImageData, test: ImageData, cell: dict[str, Any], options: Any) -> Evaluation:
+    """Calibrate and evaluate one cell; fill in what was measured."""
+    recipe = _recipe(options.recipe, options)
+    held_out = options.validation
+    count = min(recipe.images, train.count - held_out)
+    images = Images(train, count, options.batch_size, cell["calibration_seed"])
+    started = time.perf_counter()
+    observed = observe(graph, images(0))
+    checkpoint = options.work / ("-".join(str(cell[key]) for key in _KEYS).replace("/", "_") + ".checkpoint")
+    said = [0.0]
+
+    def report(progress: Any) -> None:
+        if time.perf_counter() - said[0] > 30:
+            said[0] = time.perf_counter()
+            print(
+                f"  {progress.done}/{progress.total} loss {progress.loss:.4f} {progress.seconds_left:.0f} s", flush=True
+            )
+
+    thresholds = follow(
+        recipe,
+        graph,
+        observed,
+        images,
+        neuron=cell["neuron"],
+        steps=cell["T"],
+        seed=cell["calibration_seed"],
+        checkpoint=checkpoint,
+        report=report,
+    )
+    cell["calibration_images"], cell["calibration_seconds"] = count, round(time.perf_counter() - started)
+    cell["corrections"] = thresholds.source.get("corrections", [])
+    snn = convert(graph, thresholds, neuron=cell["neuron"], steps=cell["T"])
+    seeds = EVALUATION_SEEDS if cell["neuron"] == "tpp" else 1
+    batches: Iterable[Any] = test.batches(50)
+    if held_out:
+        batches = _last(train, held_out)
+    return evaluate(snn, batches, seeds=seeds)
+
+
+def _last(data: ImageData, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for images, labels, positions in data.batches(50):
+        kept = positions >= data.count - count
+        if bool(kept.any()):
+            yield images[kept], labels[kept], positions[kept]
+
+
+_KEYS = ("network", "neuron", "T", "recipe", "calibration_seed", "split")
+
+
+def _recipe(name: str, options: Any) -> Recipe:
+    recipe = find_recipe(name)
+    if options.iterations and recipe.reconstruction is not None:
+        recipe = replace(recipe, reconstruction=replace(recipe.reconstruction, iterations=options.iterations))
+    return recipe
+
+
+def cells(options: Any) -> list[dict[str, Any]]:
+    """Return the cells that the log does not have."""
+    done = {tuple(cell[key] for key in _KEYS) for cell in read(options.log)}
+    wanted = [
+        {
+            "network": network,
+            "neuron": neuron,
+            "T": steps,
+            "recipe": options.recipe,
+            "calibration_seed": seed,
+            "split": f"last {options.validation} of train" if options.validation else "test",
+        }
+        for network in options.networks
+        for neuron in options.neurons
+        for steps in options.steps
+        for seed in options.calibration_seeds
+    ]
+    return [cell for cell in wanted if tuple(cell[key] for key in _KEYS) not in done]
+
+
+def read(log: Path) -> list[dict[str, Any]]:
+    """Return the cells in ``log``."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+HEAD = """# Accuracy at small T, without labels and without training the network for it
+
+`python benchmarks/accuracy.py` measures and writes these tables (log: [accuracy.jsonl](accuracy.jsonl)).
+
+Top-1 in percent on the test set, ANN and SNN on the same images; tpp is mean ± deviation over three evaluation seeds.
+A recipe sees unlabelled training images only. T is the window of one site; binary spikes, T + 1 levels.
+"""
+
+
+def document(found: list[dict[str, Any]]) -> str:
+    """Return a page with a table for each network."""
+    lines = [HEAD]
+    for network in dict.fromkeys(cell["network"] for cell in found):
+        lines += [
+            f"## {network}",
+            "",
+            "| neuron | T | recipe | calibration | ANN | SNN | SNN - ANN (95 %) | agreement | end to end | seconds |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        rows = [cell for cell in found if cell["network"] == network]
+        for c in sorted(rows, key=lambda c: (NEURONS.index(c["neuron"]), c["T"], c["recipe"], c["calibration_seed"])):
+            snn = f"{c['snn']:.2f}" + ("" if c["std"] is None else f" ± {c['std']:.2f}")
+            made = f"{c['calibration_images']} images, seed {c['calibration_seed']}"
+            paired = f"{c['difference']:+.2f} [{c['ci95'][0]:+.2f}, {c['ci95'][1]:+.2f}]"
+            lines.append(
+                f"| {c['neuron']} | {c['T']} | {c['recipe']} | {made} | {c['ann']:.2f} | {snn} | {paired} "
+                f"| {c['agreement']:.2f} | {c['end_to_end_steps']} | {c['calibration_seconds']} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["cifar10_resnet20"], choices=[*NETWORKS, EMBEDDED])
+    parser.add_argument("--neurons", nargs="+", default=list(NEURONS), choices=NEURONS)
+    parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--recipe", default="best")
+    parser.add_argument("--iterations", type=int, help="instead of the recipe's")
+    parser.add_argument("--calibration-seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--validation", type=int, default=0, metavar="N", help="evaluate on the last N training images")
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SNNCONVERT_SHARED", "../shared")))
+    parser.add_argument("--log", type=Path, default=Path("docs/accuracy.jsonl"))
+    parser.add_argument("--work", type=Path, default=Path("."), help="folder for checkpoints")
+    options = parser.parse_args()
+    sys.path.append(str(options.shared / "weights"))  # of nets.py
+    for network in options.networks:
+        todo = [cell for cell in cells(options) if cell["network"] == network]
+        opened = open_network(network, options.shared) if todo else None
+        for cell in todo:
+            assert opened is not None
+            result = measure(*opened, cell, options)
+            cell |= {
+                "ann": result.ann.top1,
+                "snn": result.snn.top1,
+                "std": result.snn.top1_std if result.seeds > 1 else None,
+                "agreement": result.snn.agreement,
+                "difference": result.snn.difference.points,
+                "ci95": result.snn.difference.ci95,
+                "end_to_end_steps": result.end_to_end_steps,
+                "levels": result.levels,
+                "spike_type": result.spike_type,
+                "images": result.images,
+            }
+            print(json.dumps(cell), flush=True)
+            with options.log.open("a") as log:
+                log.write(json.dumps(cell) + "\n")
+            if options.log.name == "accuracy.jsonl":
+                options.log.with_suffix(".md").write_text(document(read(options.log)))
+
+
+if __name__ == "__main__":
+    main()
