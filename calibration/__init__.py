@@ -6,12 +6,14 @@ from .observer import observe
 from .recipes import RECIPES, Recipe, calibrate, find_recipe, follow, from_document, to_document, to_toml
 from .reconstruction import Progress
 from .rules import PER, RULES
+from .search import Point, powers_of_two, search
 
 __all__ = [
     "PER",
     "RECIPES",
     "RULES",
     "Calibration",
+    "Point",
     "Progress",
     "Recipe",
     "calibrate",
@@ -19,6 +21,8 @@ __all__ = [
     "follow",
     "from_document",
     "observe",
+    "powers_of_two",
+    "search",
     "thresholds_from_batch_norm",
     "to_document",
     "to_toml",

@@ -124,6 +124,7 @@ def store(
     graph: PreparedGraph,
     recipe: Recipe,
     chosen: calibration.Recipe,
+    searched: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the artefact; return what it says about how it was made."""
     about = {
@@ -135,6 +136,8 @@ def store(
         "versions": {"snnconvert": version("snnconvert"), "torch": torch.__version__},
         "proof": asdict(graph.proof),
     }
+    if searched is not None:
+        about["search"] = searched
     save(path, model, about)
     return about
 

@@ -13,7 +13,21 @@ from .settings import settle
 _spiking = options.panel("Spiking network")
 
 Neuron = Annotated[str | None, _spiking("--neuron", metavar="NAME", help="if, two-phase or tpp.", show_default="tpp")]
-Steps = Annotated[int, _spiking("-T", "--steps", min=1, max=4096, help="Time steps of a window.")]
+Steps = Annotated[
+    int | None,
+    _spiking("-T", "--steps", min=1, max=4096, help="Time steps of a window.", show_default="8; 32 with --max-drop"),
+]
+MaxDrop = Annotated[
+    float | None,
+    _spiking(
+        "--max-drop",
+        metavar="POINTS",
+        min=0,
+        max=100,
+        help="Find the fewest steps up to -T, and the neuron if none is stated, within POINTS of the ANN's top-1 on "
+        "held-out training images.",
+    ),
+]
 InitialPotential = Annotated[
     float | None,
     _spiking("--initial-potential", help="Start of an if neuron, in thresholds.", show_default="0.5"),
@@ -41,7 +55,8 @@ CalibrationFile = Annotated[
 def convert(
     model: options.ModelReference,
     neuron: Neuron = None,
-    steps: Steps = 8,
+    steps: Steps = None,
+    max_drop: MaxDrop = None,
     recipe: Named = None,
     initial_potential: InitialPotential = None,
     shuffle: Shuffle = "none",
@@ -75,6 +90,7 @@ def convert(
     images, a recipe also corrects the neurons and learns from the network itself; no label is needed.
     """
     out, started = Output(json=json, quiet=quiet), time.perf_counter()
+    stated, steps = neuron, steps or (8 if max_drop is None else 32)
     settled = settle(
         named=recipe,
         neuron=neuron,
@@ -89,17 +105,20 @@ def convert(
     options.check_data_flags(data, data_dir, images)
     if calibration is not None and data is not None:
         raise UsageError("--calibration and --data exclude each other", "thresholds come from one of them")
+    if max_drop is not None and data is None:
+        raise UsageError("--max-drop chooses with labelled training images, and none are given", "add --data")
     if percentile is not None and calibration is None and data is None:
         raise UsageError("--percentile is one of activations, and none are given", "add --data or --calibration")
 
     from snnconvert.calibration import Calibration
     from snnconvert.converter.artifact import load
 
-    from . import conversion, inspection, session
+    from . import choosing, conversion, inspection, session
 
     chosen = conversion.method(settled, data=data is not None)
     where = session.compute_device(device)
-    path = output or destination.beside(model, f"-{settled.neuron}-T{steps}.snn")
+    ending = f"-{settled.neuron}-T{steps}.snn" if max_drop is None else f"-within-{max_drop:g}.snn"
+    path = output or destination.beside(model, ending)
     destination.writable(path, force=force, recognise=load)
     observed = None if calibration is None else Calibration.load(calibration)
     if strict and arch is None and weights is None and not Path(model).is_file():  # before weights are downloaded
@@ -120,7 +139,8 @@ def convert(
         seed=seed,
     )
     graph = session.prepare_model(out, loaded, where)
-    graph.audit.require(settled.neuron)
+    if max_drop is None or stated is not None:
+        graph.audit.require(settled.neuron)
     if strict:
         inspection.require_spiking(graph.audit)
     training = None
@@ -136,10 +156,16 @@ def convert(
             seed=seed,
             batch_size=batch_size,
         )
-        observed = session.calibrate_model(out, graph, training)
-    checkpoint = path.with_suffix(".checkpoint")
-    thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, training, checkpoint)
+    checkpoint, searched = path.with_suffix(".checkpoint"), None
+    if max_drop is not None and training is not None:
+        neurons = (settled.neuron,) if stated else tuple(graph.audit.executors)
+        settled, thresholds, searched = choosing.choose(
+            out, graph, settled, chosen, training, max_drop=max_drop, neurons=neurons, checkpoint=checkpoint
+        )
+    else:
+        observed = observed if training is None else session.calibrate_model(out, graph, training)
+        thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, training, checkpoint)
     spiking = conversion.make_spiking(graph, thresholds, settled)
-    about = conversion.store(path, spiking, loaded, graph, settled, chosen)
+    about = conversion.store(path, spiking, loaded, graph, settled, chosen, searched)
     document, table = conversion.describe(path, spiking, graph, about)
     out.result(document | {"seconds": time.perf_counter() - started}, table)

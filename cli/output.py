@@ -39,6 +39,7 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.debug = False
+        self._warned: set[str] = set()
         self._stdout = _console(sys.stdout)
         self._stderr = _console(sys.stderr)
 
@@ -48,7 +49,10 @@ class Output:
             self._stderr.print(Text.assemble((f"{label:<14}", "bold"), str(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Say what the user should know even in a quiet run."""
+        """Say once what the user should know even in a quiet run."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
         self._stderr.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
 
     def result(self, document: dict[str, Any], *tables: Table) -> None:

@@ -98,7 +98,10 @@ def prepare_model(out: Output, loaded: LoadedModel, device: torch.device) -> Pre
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Training images chosen by ``seed``; called with the number of an epoch, batches of them in another order."""
+    """Training images chosen by ``seed``; called with the number of an epoch, batches of them in another order.
+
+    Those from position ``first`` of the order that the seed gives, ``count`` of them.
+    """
 
     data: ImageData
     reference: str
@@ -106,11 +109,18 @@ class TrainingImages:
     seed: int
     batch_size: int
     like: Tensor
+    first: int = 0
 
     def __call__(self, epoch: int) -> Iterator[Tensor]:
         """Yield batches [batch, channels, height, width]."""
-        for images, _, _ in self.data.batches(self.batch_size, limit=self.count, seed=self.seed, epoch=epoch):
-            yield images.to(self.like)
+        for images, _, _ in self.labelled(epoch):
+            yield images
+
+    def labelled(self, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield (images, labels, positions)."""
+        chosen = {"limit": self.count, "seed": self.seed, "epoch": epoch, "first": self.first}
+        for images, labels, positions in self.data.batches(self.batch_size, **chosen):
+            yield images.to(self.like), labels, positions
 
 
 def open_training_images(

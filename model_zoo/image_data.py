@@ -57,7 +57,7 @@ class ImageData:
             )
 
     def batches(
-        self, batch_size: int, *, limit: int | None = None, seed: int | None = None, epoch: int = 0
+        self, batch_size: int, *, limit: int | None = None, seed: int | None = None, epoch: int = 0, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Return an iterator of (images, labels, positions).
 
@@ -66,6 +66,7 @@ class ImageData:
             limit: number of images, all by default. Where there are fewer, all come and ``warnings`` says so.
             seed: choose the images at random; in the order of the data set by default.
             epoch: each number but 0 gives the chosen images in another order.
+            first: how many images to leave out before those that are chosen.
 
         Returns:
             float32 [B, C, H, W] normalised, int64 [B], and int64 [B] positions in the data set.
@@ -80,7 +81,7 @@ class ImageData:
         if limit is not None and limit > self.count:
             self.warnings.append(f"{self.name}: {limit} images were asked for, there are {self.count}")
         order = np.arange(self.count) if seed is None else np.random.default_rng(seed).permutation(self.count)
-        chosen = order[:limit]
+        chosen = order[first:][:limit]
         if epoch:
             chosen = np.random.default_rng([seed or 0, epoch]).permutation(chosen)
         return self._read_batches(chosen.astype(np.int64), batch_size)

@@ -97,6 +97,28 @@ def test_a_recipe_learns_and_says_so(run: Callable[..., Any], tmp_path: Path) ->
     assert run("recipe", recipe).stdout == again.stdout
 
 
+def test_the_fewest_steps_within_a_drop(run: Callable[..., Any]) -> None:
+    words = ("convert", MODEL, "--data", DATA, "--images", 60, "--recipe", "fast", "--neuron", "two-phase", "--json")
+    result = run(*words, "--max-drop", 15, "-T", 4)
+    assert result.code == 0, result.stderr
+    found = result.document
+    assert found["artefact"] == "fashion-resnet8-within-15.snn"
+    searched = found["search"]
+    assert searched["validation_images"] == 200
+    assert [point["steps"] for point in searched["curve"]] == [1, 2, 4][: len(searched["curve"])]
+    assert searched["best"] == searched["curve"][-1]
+    assert searched["best"]["score"] >= searched["ann"] - 15
+    assert all(point["score"] < searched["ann"] - 15 for point in searched["curve"][:-1])
+    model, about = load(Path(found["artefact"]))
+    assert (model.neuron, model.steps) == ("two-phase", searched["best"]["steps"])
+    assert about["search"] == searched
+    missed = run(*words, "--max-drop", 0, "-T", 1, "-o", "missed.snn")
+    assert missed.code == 4
+    assert "no network up to T=1 stays within 0 points" in missed.stderr
+    assert not Path("missed.snn").exists()
+    assert run("convert", MODEL, "--max-drop", 1).code == 2
+
+
 def test_without_images_a_recipe_that_needs_them_is_refused(run: Callable[..., Any], calibration: Path) -> None:
     result = run("convert", MODEL, "--calibration", calibration, "--recipe", "fast")
     assert result.code == 2

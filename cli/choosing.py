@@ -1,0 +1,100 @@
+"""`convert --max-drop`: the fewest steps, and the neurons, that stay within some points of the ANN.
+
+Commands import this module late, because it imports torch.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from snnconvert import calibration
+from snnconvert.calibration import Point, powers_of_two, search
+from snnconvert.converter.errors import BarMissed, UsageError
+from snnconvert.converter.graph import PreparedGraph
+from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.thresholds import Thresholds
+from snnconvert.evaluation import evaluate
+
+from . import conversion
+from .output import Output
+from .session import TrainingImages, calibrate_model
+from .settings import Recipe
+
+VALIDATION = 1000
+"""Training images that choose among networks; calibration does not see them."""
+
+SEEDS = 3
+"""How often a stochastic network is scored."""
+
+
+def split(training: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
+    """Return the images to calibrate on, and those to choose with: ``VALIDATION``, at most a fifth of the data set.
+
+    Raises:
+        UsageError: the data set is too small to be split.
+    """
+    held_out = min(VALIDATION, training.data.count // 5)
+    if held_out < 1:
+        raise UsageError(f"{training.data.name} has {training.data.count} training images, too few to hold some out")
+    count = min(training.count, training.data.count - held_out)
+    return replace(training, count=count), replace(training, first=training.data.count - held_out, count=held_out)
+
+
+def choose(
+    out: Output,
+    graph: PreparedGraph,
+    recipe: Recipe,
+    chosen: calibration.Recipe,
+    training: TrainingImages,
+    *,
+    max_drop: float,
+    neurons: tuple[str, ...],
+    checkpoint: Path,
+) -> tuple[Recipe, Thresholds, dict[str, Any]]:
+    """Return the recipe with the neurons and the T that were found, its thresholds, and the curve.
+
+    Raises:
+        BarMissed: no network up to the recipe's T is good enough; the message tells the best.
+    """
+    training, validation = split(training)
+    observed = calibrate_model(out, graph, training)
+
+    def make(neuron: str, steps: int) -> Thresholds:
+        tried = replace(recipe, neuron=neuron, steps=steps)
+        return conversion.find_thresholds(out, graph, tried, chosen, observed, training, checkpoint)
+
+    def score(thresholds: Thresholds, neuron: str, steps: int) -> float:
+        model = conversion.make_spiking(graph, thresholds, replace(recipe, neuron=neuron, steps=steps))
+        return evaluate(model, validation.labelled(), seeds=SEEDS if NEURONS[neuron].stochastic else 1).snn.top1
+
+    ann = _ann(graph, validation)
+    out.talk("validation", f"{validation.count} held-out training images, ANN {ann:.2f}")
+    found = search(
+        make,
+        score,
+        ann=ann,
+        max_drop=max_drop,
+        neurons=neurons,
+        steps=powers_of_two(recipe.steps),
+        report=lambda point: out.talk("tried", _words(point)),
+    )
+    if found.best is None or found.thresholds is None:
+        nearest = max(found.curve, key=lambda point: point.score)
+        raise BarMissed(
+            f"no network up to T={recipe.steps} stays within {max_drop:g} points of the ANN's {ann:.2f} on the "
+            f"validation images; the best is {_words(nearest)}",
+            "allow more steps (-T), a larger drop, or a stronger recipe (--recipe best)",
+        )
+    settled = replace(recipe, neuron=found.best.neuron, steps=found.best.steps)
+    return settled, found.thresholds, found.to_json() | {"validation_images": validation.count}
+
+
+def _words(point: Point) -> str:
+    return f"{point.neuron} T={point.steps}: {point.score:.2f}"
+
+
+def _ann(graph: PreparedGraph, validation: TrainingImages) -> float:
+    right = sum(
+        int((graph.module(images).argmax(1).cpu() == labels).sum()) for images, labels, _ in validation.labelled()
+    )
+    return 100 * right / validation.count
