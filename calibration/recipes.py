@@ -95,16 +95,24 @@ class Recipe:
                 raise UsageError(f"the recipe's {name} must be a whole number above 0, got {value!r}")
 
 
+_MEAN = ("bias", "ftbc")
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(),
-        Recipe("fast", corrections=("bias", "ftbc"), correction_images=100),
-        Recipe("balanced", images=5000, corrections=("bias", "ftbc"), reconstruction=Settings(iterations=300)),
-        Recipe("best", images=10000, corrections=("bias", "ftbc"), reconstruction=Settings(iterations=3000)),
+        Recipe("fast", corrections=_MEAN, correction_images=100),
+        Recipe("balanced", images=5000, corrections=_MEAN, reconstruction=Settings(iterations=300)),
+        Recipe(
+            "best",
+            images=10000,
+            corrections=_MEAN,
+            reconstruction=Settings(iterations=1500),
+            augment=("flip", "shift"),
+        ),
     )
 }
-"""The recipes that have a name: thresholds alone; seconds; minutes for a small network; an hour."""
+"""The recipes that have a name: thresholds alone; seconds; minutes for a small network; a quarter of an hour."""
 
 
 def find_recipe(reference: str) -> Recipe:

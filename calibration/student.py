@@ -56,7 +56,7 @@ class Settings:
     scope: str = "network"
     iterations: int = 500
     learn: tuple[str, ...] = LEARNED
-    weight_rate: float = 1e-3
+    weight_rate: float = 3e-3
     threshold_rate: float = 1e-3
     seed: int = 0
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from snnconvert.converter.errors import CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph, prepare
+from snnconvert.converter.neurons import Correction
 from snnconvert.converter.thresholds import Thresholds
 
 
@@ -63,3 +64,92 @@ def test_they_take_the_type_of_the_network(graph: PreparedGraph, thresholds: Thr
     found = thresholds.to(graph)
     assert {theta.dtype for theta in found.values.values()} == {dtype}
     assert replace(found, values=thresholds.values) == thresholds
+
+
+def test_corrections_that_fit_pass(graph: PreparedGraph, thresholds: Thresholds) -> None:
+    given = {
+        "1": Correction(bias=torch.zeros(4), potential=torch.ones(4), height=torch.ones(1)),
+        "3": Correction(bias=torch.zeros(8, 5), height=torch.ones(5)),
+    }
+    weights = {"_0_weight_value": torch.ones(4, 3), "_4_bias_value": torch.zeros(2)}
+    replace(thresholds, corrections=given, weights=weights, neuron="if").check(graph, 8, "if")
+    replace(thresholds, corrections={"3": Correction()}).check(graph, 8, "tpp")
+
+
+def test_a_potential_may_differ_for_each_neuron() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6, 2)).eval()
+    graph = prepare(model, torch.randn(2, 1, 4, 5))
+    thresholds = Thresholds({"1": torch.ones(1)}, None, "given", "layer")
+    for shape in ((4,), (4, 2, 3)):
+        replace(thresholds, corrections={"1": Correction(potential=torch.ones(shape))}).check(graph, 8, "if")
+    with pytest.raises(CalibrationRefused, match=r"1: expected .* \[4\] or \[4, 2, 3\], got .* \[4, 3, 2\]"):
+        replace(thresholds, corrections={"1": Correction(potential=torch.ones(4, 3, 2))}).check(graph, 8, "if")
+
+
+@pytest.mark.parametrize(
+    ("site", "correction", "message"),
+    [
+        ("2", Correction(), "a correction of 2, which is no site of this network\nhint: calibrate this network again"),
+        ("1", Correction(bias=torch.ones(5)), r"1: expected a finite bias of shape \[4\] or \[8, 4\], got .* \[5\]"),
+        ("1", Correction(bias=torch.ones(1)), r"bias of shape \[4\] or \[8, 4\], got .* \[1\]"),
+        ("1", Correction(bias=torch.ones(7, 4)), r"bias of shape \[4\] or \[8, 4\], got .* \[7, 4\]"),
+        ("1", Correction(bias=torch.ones(4, 8)), r"bias of shape \[4\] or \[8, 4\], got .* \[4, 8\]"),
+        ("3", Correction(potential=torch.tensor(1.0)), r"3: expected a finite potential of shape \[5\].*got .* \[\]"),
+        ("3", Correction(potential=torch.ones(2, 5)), r"finite potential of shape \[5\].*got .* \[2, 5\]"),
+        ("3", Correction(height=torch.ones(4)), r"finite height of shape \[1\] or \[5\], got .* \[4\]"),
+        ("1", Correction(bias=torch.full((4,), torch.nan)), "1: expected a finite bias .*got NaN or infinity"),
+        (
+            "1",
+            Correction(potential=torch.full((4,), torch.inf)),
+            "1: expected a finite potential .*got NaN or infinity",
+        ),
+        ("3", Correction(height=torch.full((1,), -torch.inf)), "3: expected a finite height .*got NaN or infinity"),
+    ],
+)
+def test_corrections_that_do_not_fit_are_refused(
+    graph: PreparedGraph, thresholds: Thresholds, site: str, correction: Correction, message: str
+) -> None:
+    with pytest.raises(CalibrationRefused, match=message):
+        replace(thresholds, corrections={site: correction}).check(graph, 8, "if")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("_0_weight_value", torch.ones(3, 4), "changed weights '_0_weight_value' that do not fit this network"),
+        ("_9_weight_value", torch.ones(4, 3), "changed weights '_9_weight_value' that do not fit"),
+        ("site_0", torch.ones(1), "changed weights 'site_0' that do not fit"),
+        (
+            "_0_weight_value",
+            torch.full((4, 3), torch.nan),
+            "changed weights '_0_weight_value' that are NaN or infinite",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    graph: PreparedGraph, thresholds: Thresholds, name: str, value: Tensor, message: str
+) -> None:
+    with pytest.raises(CalibrationRefused, match=message):
+        replace(thresholds, weights={name: value}).check(graph, 8, "if")
+
+
+def test_corrections_for_another_neuron_are_refused(graph: PreparedGraph, thresholds: Thresholds) -> None:
+    found = replace(thresholds, neuron="two-phase", corrections={"1": Correction(bias=torch.ones(4))})
+    found.check(graph, 8, "two-phase")
+    message = "corrections for 'two-phase' neurons, got 'tpp'\nhint: correct them again for these neurons"
+    with pytest.raises(CalibrationRefused, match=message):
+        found.check(graph, 8, "tpp")
+
+
+def test_corrections_take_the_type_of_the_network_too(graph: PreparedGraph, thresholds: Thresholds) -> None:
+    third = torch.tensor([1 / 3] * 4).double()
+    weights = {"_0_weight_value": torch.full((4, 3), 1 / 3).double()}
+    given = replace(thresholds, corrections={"1": Correction(third, height=third)}, weights=weights, neuron="if")
+    found = given.to(graph)
+    assert found.corrections["1"].potential is None
+    for tensor in (found.corrections["1"].bias, found.corrections["1"].height, found.weights["_0_weight_value"]):
+        assert tensor is not None
+        assert tensor.dtype == torch.float32
+        assert (tensor == torch.tensor(1 / 3)).all()
+    assert (found.neuron, found.steps, found.source) == ("if", 8, {"images": 10})
+    assert third.dtype == torch.float64
