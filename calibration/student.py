@@ -5,7 +5,7 @@ backward pass (straight-through, Bengio et al. 2013):
 
     a = theta N / T,   d a / d z = [0 < v < T],   v = (z + b) T / theta
 
-which makes d a / d theta = N / T - [0 < v < T] z / theta, that of learned step sizes (Esser et al. 2020). N is what the
+which makes d a / d theta = N / T - [0 < v < T] v / T, that of learned step sizes (Esser et al. 2020). N is what the
 neurons fire: of two-phase neurons the rounded, of TPP a random count; streaming ones are simulated step by step, and
 only their rates carry gradients, as in rate-based backpropagation (Yu et al. 2024).
 """

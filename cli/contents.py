@@ -34,10 +34,15 @@ def of_artefact(path: Path) -> Contents:
         "about": about,
     }
     rows = [(name, _words(value)) for name, value in audit.items() if value and name not in ("sites", "notes")]
-    rows += [("thresholds", f"{thresholds.rule} per {thresholds.per}, from {_words(thresholds.source)}")]
-    rows += [(name, _words(value)) for name, value in about.items() if name not in ("calibration", "recipe")]
+    source = {name: value for name, value in thresholds.source.items() if name != "corrections"}
+    rows += [("thresholds", f"{thresholds.rule} per {thresholds.per}, from {_words(source)}")]
+    rows += [("corrected", _words(step)) for step in thresholds.source.get("corrections", [])]
+    rows += [("weights", f"{len(thresholds.weights)} tensors changed")] * bool(thresholds.weights)
+    elsewhere = ("calibration", "recipe", "search")
+    rows += [(name, _words(value)) for name, value in about.items() if name not in elsewhere]
     rows += [("note", note) for note in (*audit["notes"], *thresholds.warnings)]
-    return document, [Table(str(path), ("what", "value"), rows, words=2), _sites(sites)]
+    found = [Table(str(path), ("what", "value"), rows, words=2), _sites(sites)]
+    return document, found + [_search(about["search"])] * ("search" in about)
 
 
 def of_calibration(path: Path) -> Contents:
@@ -53,6 +58,15 @@ def of_calibration(path: Path) -> Contents:
     rows = [(name, _words(value)) for name, value in document.items() if name not in ("calibration", "warnings")]
     rows += [("warning", warning) for warning in found.warnings]
     return document, [Table(str(path), ("what", "value"), rows, words=2)]
+
+
+def _search(search: dict[str, Any]) -> Table:
+    title = (
+        f"top-1 of the networks that were tried, on {search['validation_images']} held-out training images; "
+        f"the ANN's is {search['ann']:.2f}"
+    )
+    rows = [(point["neuron"], str(point["steps"]), f"{point['score']:.2f}") for point in search["curve"]]
+    return Table(title, ("neuron", "T", "top-1"), rows)
 
 
 def _spread(threshold: Tensor) -> dict[str, float]:

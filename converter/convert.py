@@ -19,7 +19,9 @@ def convert(
     shuffle: str = "none",
     seed: int = 0,
 ) -> SpikingModel:
-    """Return ``graph`` with each activation site replaced by neurons; weights stay as they are, wires carry theta s.
+    """Return ``graph`` with each activation site replaced by neurons; wires carry theta s.
+
+    Weights stay as they are, but for those that calibration changed (`Thresholds.weights`).
 
     Args:
         thresholds: theta for each site, computed for this ``steps``.

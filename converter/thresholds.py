@@ -22,7 +22,7 @@ class Thresholds:
         per: "channel" or "layer".
         source: what from, JSON-able (number of images, hash, or batch-norm statistics).
         warnings: what a user should know, one sentence each.
-        neuron: the neuron model that the corrections are for; None where there are none.
+        neuron: the neuron model that the corrections are for; None for any.
         corrections: site name to what calibration added to its neurons.
         weights: name of a constant of the graph to its value in the spiking network, where that is another.
     """

@@ -112,6 +112,10 @@ def test_the_fewest_steps_within_a_drop(run: Callable[..., Any]) -> None:
     model, about = load(Path(found["artefact"]))
     assert (model.neuron, model.steps) == ("two-phase", searched["best"]["steps"])
     assert about["search"] == searched
+    shown = run("show", found["artefact"]).stdout
+    assert f"200 held-out training images; the ANN's is {searched['ann']:.2f}" in shown
+    assert f"{searched['best']['score']:.2f}" in shown
+    assert "name bias, images 60" in shown
     missed = run(*words, "--max-drop", 0, "-T", 1, "-o", "missed.snn")
     assert missed.code == 4
     assert "no network up to T=1 stays within 0 points" in missed.stderr
