@@ -42,7 +42,9 @@ def of_artefact(path: Path) -> Contents:
     rows += [(name, _words(value)) for name, value in about.items() if name not in elsewhere]
     rows += [("note", note) for note in (*audit["notes"], *thresholds.warnings)]
     found = [Table(str(path), ("what", "value"), rows, words=2), _sites(sites)]
-    return document, found + [_search(about["search"])] * ("search" in about)
+    if "search" in about:
+        found.append(_search(about["search"]))
+    return document, found
 
 
 def of_calibration(path: Path) -> Contents:
