@@ -72,7 +72,7 @@ def calibrate(
         seed=seed,
         batch_size=batch_size,
     )
-    found = session.calibrate_model(out, graph, chosen)
+    found = session.calibrate_model(out, graph, chosen).whole
     for warning in found.warnings:
         out.warn(warning)
     found.save(path)

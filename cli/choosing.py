@@ -51,7 +51,7 @@ def choose(
     neurons: tuple[str, ...],
     checkpoint: Path,
 ) -> tuple[Recipe, Thresholds, dict[str, Any]]:
-    """Return the recipe with the neurons and the T that were found, its thresholds, and the curve.
+    """Return the recipe with the neurons and the T that were found, its thresholds, and an account of both.
 
     Raises:
         BarMissed: no network up to the recipe's T is good enough; the message tells the best.
@@ -61,7 +61,7 @@ def choose(
 
     def make(neuron: str, steps: int) -> Thresholds:
         tried = replace(recipe, neuron=neuron, steps=steps)
-        return conversion.find_thresholds(out, graph, tried, chosen, observed, training, checkpoint)
+        return conversion.find_thresholds(out, graph, tried, chosen, observed.whole, training, checkpoint)
 
     def score(thresholds: Thresholds, neuron: str, steps: int) -> float:
         model = conversion.make_spiking(graph, thresholds, replace(recipe, neuron=neuron, steps=steps))
@@ -86,7 +86,12 @@ def choose(
             "allow more steps (-T), a larger drop, or a stronger recipe (--recipe best)",
         )
     settled = replace(recipe, neuron=found.best.neuron, steps=found.best.steps)
-    return settled, found.thresholds, found.to_json() | {"validation_images": validation.count}
+    account = {"search": found.to_json() | {"validation_images": validation.count}}
+    return (
+        settled,
+        found.thresholds,
+        account | conversion.examine(out, graph, settled, chosen, observed, found.thresholds, training),
+    )
 
 
 def _words(point: Point) -> str:

@@ -38,10 +38,13 @@ def of_artefact(path: Path) -> Contents:
     rows += [("thresholds", f"{thresholds.rule} per {thresholds.per}, from {_words(source)}")]
     rows += [("corrected", _words(step)) for step in thresholds.source.get("corrections", [])]
     rows += [("weights", f"{len(thresholds.weights)} tensors changed")] * bool(thresholds.weights)
-    elsewhere = ("calibration", "recipe", "search")
+    elsewhere = ("calibration", "recipe", "search", "adequacy", "attribution")
+    rows += [("adequacy", about["adequacy"]["verdict"])] if "adequacy" in about else []
     rows += [(name, _words(value)) for name, value in about.items() if name not in elsewhere]
     rows += [("note", note) for note in (*audit["notes"], *thresholds.warnings)]
     found = [Table(str(path), ("what", "value"), rows, words=2), _sites(sites)]
+    if "attribution" in about:
+        found.append(_errors(about["attribution"]))
     if "search" in about:
         found.append(_search(about["search"]))
     return document, found
@@ -60,6 +63,16 @@ def of_calibration(path: Path) -> Contents:
     rows = [(name, _words(value)) for name, value in document.items() if name not in ("calibration", "warnings")]
     rows += [("warning", warning) for warning in found.warnings]
     return document, [Table(str(path), ("what", "value"), rows, words=2)]
+
+
+def _errors(attribution: dict[str, Any]) -> Table:
+    parts = [name for name in attribution["sites"][0] if name not in ("site", "own", "total")]
+    rows = [
+        (entry["site"], *("" if entry[name] is None else f"{entry[name]:.3f}" for name in ("own", *parts, "total")))
+        for entry in sorted(attribution["sites"], key=lambda entry: -(entry["own"] or 0))
+    ]
+    title = f"where the error comes from, in units of the activation's mean square, on {attribution['images']} images"
+    return Table(title, ("site", "own", *parts, "total"), rows)
 
 
 def _search(search: dict[str, Any]) -> Table:

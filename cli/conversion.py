@@ -14,7 +14,7 @@ from snnconvert import calibration
 from snnconvert.calibration import Progress
 from snnconvert.converter.artifact import save
 from snnconvert.converter.convert import convert
-from snnconvert.converter.errors import UsageError, choice
+from snnconvert.converter.errors import CalibrationRefused, UsageError, choice
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.neurons import NEURONS, SHUFFLES
 from snnconvert.converter.simulation import SpikingModel
@@ -22,8 +22,11 @@ from snnconvert.converter.thresholds import Thresholds
 from snnconvert.model_zoo import LoadedModel
 
 from .output import Output, Table
-from .session import TrainingImages
+from .session import Observed, TrainingImages
 from .settings import Recipe
+
+EXAMINED = 100
+"""Training images on which the errors of sites are measured."""
 
 
 def method(recipe: Recipe, *, data: bool) -> calibration.Recipe:
@@ -83,6 +86,34 @@ def find_thresholds(
     return found
 
 
+def examine(
+    out: Output,
+    graph: PreparedGraph,
+    recipe: Recipe,
+    chosen: calibration.Recipe,
+    observed: Observed,
+    found: Thresholds,
+    images: TrainingImages,
+) -> dict[str, Any]:
+    """Return whether there were enough images, and where the error of the spiking network comes from; say so."""
+    account: dict[str, Any] = {}
+    try:
+        enough = calibration.split_half(
+            observed.first, observed.second, graph, steps=recipe.steps, rule=chosen.rule, per=chosen.per
+        )
+    except CalibrationRefused:  # a site that is silent in one half
+        out.talk("adequacy", "not known: too few images to halve")
+    else:
+        out.talk("adequacy", enough.verdict)
+        account["adequacy"] = enough.to_json()
+    few = calibration.first(images(0), EXAMINED)
+    errors = calibration.attribute(graph, found, few, neuron=recipe.neuron, steps=recipe.steps, **_options(recipe))
+    worst = ", ".join(f"{entry.site} {entry.own:.1%}" for entry in errors.ranked()[:3])
+    out.talk("error", f"most is added at {worst} of the activation's mean square, on {errors.images} images")
+    account["attribution"] = errors.to_json()
+    return account
+
+
 class _Report:
     """Says a few times how far learning is."""
 
@@ -124,7 +155,7 @@ def store(
     graph: PreparedGraph,
     recipe: Recipe,
     chosen: calibration.Recipe,
-    searched: dict[str, Any] | None = None,
+    account: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the artefact; return what it says about how it was made."""
     about = {
@@ -136,8 +167,7 @@ def store(
         "versions": {"snnconvert": version("snnconvert"), "torch": torch.__version__},
         "proof": asdict(graph.proof),
     }
-    if searched is not None:
-        about["search"] = searched
+    about |= account
     save(path, model, about)
     return about
 

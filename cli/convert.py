@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from snnconvert.converter.errors import UsageError
 
@@ -156,16 +156,20 @@ def convert(
             seed=seed,
             batch_size=batch_size,
         )
-    checkpoint, searched = path.with_suffix(".checkpoint"), None
+    checkpoint = path.with_suffix(".checkpoint")
+    account: dict[str, Any] = {}
     if max_drop is not None and training is not None:
         neurons = (settled.neuron,) if stated else tuple(graph.audit.executors)
-        settled, thresholds, searched = choosing.choose(
+        settled, thresholds, account = choosing.choose(
             out, graph, settled, chosen, training, max_drop=max_drop, neurons=neurons, checkpoint=checkpoint
         )
+    elif training is not None:
+        halves = session.calibrate_model(out, graph, training)
+        thresholds = conversion.find_thresholds(out, graph, settled, chosen, halves.whole, training, checkpoint)
+        account = conversion.examine(out, graph, settled, chosen, halves, thresholds, training)
     else:
-        observed = observed if training is None else session.calibrate_model(out, graph, training)
-        thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, training, checkpoint)
+        thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, None, checkpoint)
     spiking = conversion.make_spiking(graph, thresholds, settled)
-    about = conversion.store(path, spiking, loaded, graph, settled, chosen, searched)
+    about = conversion.store(path, spiking, loaded, graph, settled, chosen, account)
     document, table = conversion.describe(path, spiking, graph, about)
     out.result(document | {"seconds": time.perf_counter() - started}, table)

@@ -38,12 +38,12 @@ def demo(
     images = session.open_training_images(
         out, graph, loaded.preprocessing, DATA, images=fast.images, stated=False, seed=seed
     )
-    observed = session.calibrate_model(out, graph, images)
+    observed = session.calibrate_model(out, graph, images).whole
     measured = []
     for neuron, path in paths.items():
         recipe = Recipe(neuron=neuron, steps=STEPS, recipe=fast.name, seed=seed)
         thresholds = conversion.find_thresholds(out, graph, recipe, fast, observed, images, path)
-        conversion.store(path, conversion.make_spiking(graph, thresholds, recipe), loaded, graph, recipe, fast)
+        conversion.store(path, conversion.make_spiking(graph, thresholds, recipe), loaded, graph, recipe, fast, {})
         measured.append(measurement.measure(out, path, seed=seed, device=where))
     out.result(comparison.document(measured), *comparison.tables(measured))
     out.talk("artefact", f"{paths['tpp']}; look inside with `snnconvert show {paths['tpp']}`")

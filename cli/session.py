@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnconvert.calibration import Calibration, observe
+from snnconvert.calibration import Calibration, observe, observe_halves
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.model_zoo import ImageData, LoadedModel, Preprocessing, load_model, load_skeleton, open_dataset
@@ -142,14 +142,27 @@ def open_training_images(
     return TrainingImages(data, reference, min(images, data.count), seed, batch_size, graph.weight)
 
 
-def calibrate_model(out: Output, graph: PreparedGraph, images: TrainingImages) -> Calibration:
+class Observed(NamedTuple):
+    """Calibrations on every other batch, on the rest, and on all."""
+
+    first: Calibration
+    second: Calibration
+    whole: Calibration
+
+
+def calibrate_model(out: Output, graph: PreparedGraph, images: TrainingImages) -> Observed:
     """Observe training images on their way through the graph."""
     data = images.data
     about = {"data": images.reference, "split": data.split, "seed": images.seed}
+    images = replace(images, batch_size=min(images.batch_size, math.ceil(images.count / 2)))  # at least two batches
     shown = out.progress(images(0), math.ceil(images.count / images.batch_size), "calibrating")
-    calibration = observe(graph, shown, about=about)
-    out.talk("calibration", f"{calibration.images} images of {data.name}{data.split and f' ({data.split})'}")
-    return calibration
+    if images.count == 1:
+        whole = observe(graph, shown, about=about)
+        found = Observed(whole, whole, whole)
+    else:
+        found = Observed(*observe_halves(graph, shown, about=about))
+    out.talk("calibration", f"{found.whole.images} images of {data.name}{data.split and f' ({data.split})'}")
+    return found
 
 
 def corrected(

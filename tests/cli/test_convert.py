@@ -91,6 +91,11 @@ def test_a_recipe_learns_and_says_so(run: Callable[..., Any], tmp_path: Path) ->
     model, _ = load(Path("mine.snn"))
     assert model.thresholds.weights
     assert model.thresholds.neuron == "two-phase"
+    assert result.document["adequacy"]["images"] == 60
+    assert [e["site"] for e in result.document["attribution"]["sites"]] == [s.name for s in model.graph.sites]
+    shown = run("show", "mine.snn").stdout
+    assert "where the error comes from" in shown
+    assert "weights" in shown
     again = run("recipe", "mine.snn")
     assert again.code == 0
     assert 'name = "mine"' in again.stdout
