@@ -72,7 +72,7 @@ def measure(graph: PreparedGraph, train: ImageData, test: ImageData, cell: dict[
     count = min(recipe.images, train.count - held_out)
     images = Images(train, count, options.batch_size, cell["calibration_seed"])
     started = time.perf_counter()
-    observed = observe(graph, images(0))
+    observed = observe(graph, images(0), sample=recipe.sample)
     checkpoint = options.work / ("-".join(str(cell[key]) for key in _KEYS).replace("/", "_") + ".checkpoint")
     said = [0.0]
 

@@ -25,7 +25,7 @@ from snnconvert.converter.graph import PreparedGraph
 from .calibration import Calibration, _alike, norms, refuse_dead
 from .gaussian import Moments
 from .histogram import BINS, Histogram
-from .observer import _inputs, _Watch
+from .observer import Watch, first_inputs
 from .side_by_side import Batches
 
 SETTLED = 0.02
@@ -39,22 +39,22 @@ SURE = 3.0
 
 
 def observe_halves(
-    graph: PreparedGraph, batches: Batches, *, about: dict[str, Any] | None = None
+    graph: PreparedGraph, batches: Batches, *, about: dict[str, Any] | None = None, sample: int = 1
 ) -> tuple[Calibration, Calibration, Calibration]:
     """Return calibrations on batches 0, 2, ..., on 1, 3, ..., both without hash, and on all, as `observe`, in one pass.
 
     Args:
         batches: images [batch, channels, ...] as the network takes them; of a tuple the first tensors are taken.
-        about: what to remember of the data, JSON-able.
+        about, sample: as for `observe`.
 
     Raises:
         DataRefused: images of another shape, number or type than the network takes.
         CalibrationRefused: fewer than two batches, a site that is always zero, or one whose input is NaN or infinite.
     """
     digests = [hashlib.sha256() for _ in graph.input_shapes]
-    watches, seen = (_Watch(graph), _Watch(graph)), [0, 0]
+    watches, seen = (Watch(graph, sample), Watch(graph, sample)), [0, 0]
     for number, batch in enumerate(batches):
-        inputs = _inputs(graph, batch)
+        inputs = first_inputs(graph, batch)
         for digest, x in zip(digests, inputs, strict=True):
             digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         with torch.no_grad():

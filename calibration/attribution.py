@@ -33,6 +33,7 @@ from snnconvert.converter.neurons import Neuron, Noise
 from snnconvert.converter.neurons.two_phase import rounded_count
 from snnconvert.converter.thresholds import Thresholds
 
+from .observer import first_inputs
 from .side_by_side import Batches, activations, run_watched
 
 OWN = ("clipped", "quantisation", "temporal", "stochastic")
@@ -127,8 +128,7 @@ def attribute(
     sums = {site.name: dict.fromkeys(("activation", "total", *PARTS), 0.0) for site in graph.sites}
     images = 0
     for batch in batches:
-        inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(graph.input_shapes)]
-        graph.check_inputs(inputs)
+        inputs = first_inputs(graph, batch)
         watched = activations(graph, inputs)[1]
         noise = Noise(model.seed, torch.arange(images, images + len(inputs[0]), device=inputs[0].device))
 

@@ -74,11 +74,16 @@ class Histogram:
         if not (shapes and types and bool((self.counts >= 0).all()) and bool(self.maximum.isfinite().all())):
             raise ValueError("a histogram that is none")
 
-    def add(self, activations: Tensor) -> None:
-        """Count ``activations`` [batch, channels, ...], which must be finite and not negative."""
+    def add(self, activations: Tensor, largest: Tensor | None = None) -> None:
+        """Count ``activations`` [batch, channels, ...], which must be finite and not negative.
+
+        Args:
+            largest: of each channel [channels], where there were more activations than those to be counted.
+        """
         values = activations.transpose(0, 1).reshape(len(self.maximum), -1)
         values = values.to(torch.promote_types(values.dtype, torch.float32))
-        self.maximum = torch.maximum(self.maximum, values.amax(1).cpu().double())
+        largest = values.amax(1) if largest is None else largest
+        self.maximum = torch.maximum(self.maximum, largest.cpu().double())
         self._cover(_exponent(self.maximum))
         scale = torch.where(self.dead, 0.0, 1 / self.width).to(values)[:, None]
         bins = (values * scale).ceil().clamp(max=BINS).long()

@@ -19,7 +19,7 @@ from .bias import bias
 from .calibration import Calibration
 from .da_qcfs import da_qcfs
 from .ftbc import ftbc
-from .observer import observe
+from .observer import first_inputs, observe
 from .potential import potential
 from .reconstruction import Progress, reconstruct
 from .rules import PER, PERCENTILE, RULES
@@ -53,6 +53,7 @@ class Recipe:
         per: "channel" or "layer".
         percentile: of the rule of that name.
         images: training images to use, where there are so many.
+        sample: observe one in so many activations, as in `observe`.
         corrections: of `CORRECTIONS`, one after the other; each is applied if it is for the neurons at hand.
         correction_images: how many of the images the corrections see.
         reconstruction: how to learn, None for not at all.
@@ -64,6 +65,7 @@ class Recipe:
     per: str = "channel"
     percentile: float | None = None
     images: int = 1000
+    sample: int = 1
     corrections: tuple[str, ...] = ()
     correction_images: int = 1000
     reconstruction: Settings | None = None
@@ -90,7 +92,8 @@ class Recipe:
             choice("scope", self.reconstruction.scope, SCOPES)
             for name in self.reconstruction.learn:
                 choice("thing to learn", name, LEARNED)
-        for name, value in (("images", self.images), ("correction_images", self.correction_images)):
+        for name in ("images", "sample", "correction_images"):
+            value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise UsageError(f"the recipe's {name} must be a whole number above 0, got {value!r}")
 
@@ -101,7 +104,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(),
-        Recipe("fast", corrections=_MEAN, correction_images=100),
+        Recipe("fast", sample=7, corrections=_MEAN, correction_images=100),
         Recipe("balanced", images=5000, corrections=_MEAN, reconstruction=Settings(iterations=300)),
         Recipe(
             "best",
@@ -184,9 +187,8 @@ def to_toml(recipe: Recipe) -> str:
 
 
 _PRIME = 1_000_003
-
 Images = Callable[[int], Iterable[Any]]
-"""The number of the epoch -> batches of the same images, in any order."""
+"""The number of an epoch -> batches of the same images."""
 
 
 def follow(
@@ -230,9 +232,8 @@ def follow(
 
     def changed(epoch: int) -> Iterable[tuple[Tensor, ...]]:
         for number, batch in enumerate(images(epoch)):
-            inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(graph.input_shapes)]
             key = ((seed * _PRIME + epoch) * _PRIME + number) % 2**63
-            yield tuple(augmented(x, recipe.augment, key) for x in inputs)
+            yield tuple(augmented(x, recipe.augment, key) for x in first_inputs(graph, batch))
 
     settings = replace(recipe.reconstruction, seed=seed)
     return reconstruct(
@@ -283,7 +284,7 @@ def calibrate(
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
     chosen = replace(chosen, rule=rule or chosen.rule, per=per or chosen.per)
     read: Images = batches if callable(batches) else lambda epoch: batches
-    observed = observe(graph, read(0), images=images)
+    observed = observe(graph, read(0), images=images, sample=chosen.sample)
     if not chosen.needs_images:
         percent = PERCENTILE if chosen.percentile is None else chosen.percentile
         return observed.thresholds(graph, steps=steps, rule=chosen.rule, per=chosen.per, percent=percent)

@@ -24,6 +24,7 @@ from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
 from snnconvert.converter.thresholds import Thresholds
 
+from .observer import first_inputs
 from .student import LEARNED, SCOPES, Settings, Student
 
 DEFAULT = Settings()
@@ -118,14 +119,11 @@ class _Run:
         while self.done < self.settings.iterations:
             seen = 0
             for number, batch in enumerate(batches(self.epoch)):
-                inputs = (
-                    (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(self.student.prepared.input_shapes)]
-                )
+                inputs = first_inputs(self.student.prepared, batch)
                 seen += len(inputs[0])
                 self.images = max(self.images, seen)
                 if number < self.position:
                     continue
-                self.student.prepared.check_inputs(inputs)
                 self.position = number + 1
                 yield inputs
                 if self.done == self.settings.iterations:

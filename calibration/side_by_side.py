@@ -21,6 +21,8 @@ from snnconvert.converter.simulation.counts import Counts
 from snnconvert.converter.simulation.layers import Layers
 from snnconvert.converter.thresholds import Thresholds
 
+from .observer import first_inputs
+
 Batches = Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]]
 
 
@@ -99,8 +101,7 @@ def correct(
     sites = {child: module for child, module in graph.module.named_children() if isinstance(module, Site)}
     images = 0
     for number, batch in enumerate(batches):
-        inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)[: len(graph.input_shapes)]
-        graph.check_inputs(inputs)
+        inputs = first_inputs(graph, batch)
         watched = activations(graph, inputs)[1]
 
         def adjust(

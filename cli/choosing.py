@@ -57,7 +57,7 @@ def choose(
         BarMissed: no network up to the recipe's T is good enough; the message tells the best.
     """
     training, validation = split(training)
-    observed = calibrate_model(out, graph, training)
+    observed = calibrate_model(out, graph, training, chosen.sample)
 
     def make(neuron: str, steps: int) -> Thresholds:
         tried = replace(recipe, neuron=neuron, steps=steps)

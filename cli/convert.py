@@ -164,7 +164,7 @@ def convert(
             out, graph, settled, chosen, training, max_drop=max_drop, neurons=neurons, checkpoint=checkpoint
         )
     elif training is not None:
-        halves = session.calibrate_model(out, graph, training)
+        halves = session.calibrate_model(out, graph, training, chosen.sample)
         thresholds = conversion.find_thresholds(out, graph, settled, chosen, halves.whole, training, checkpoint)
         account = conversion.examine(out, graph, settled, chosen, halves, thresholds, training)
     else:

@@ -38,7 +38,7 @@ def demo(
     images = session.open_training_images(
         out, graph, loaded.preprocessing, DATA, images=fast.images, stated=False, seed=seed
     )
-    observed = session.calibrate_model(out, graph, images).whole
+    observed = session.calibrate_model(out, graph, images, fast.sample).whole
     measured = []
     for neuron, path in paths.items():
         recipe = Recipe(neuron=neuron, steps=STEPS, recipe=fast.name, seed=seed)

@@ -150,17 +150,17 @@ class Observed(NamedTuple):
     whole: Calibration
 
 
-def calibrate_model(out: Output, graph: PreparedGraph, images: TrainingImages) -> Observed:
-    """Observe training images on their way through the graph."""
+def calibrate_model(out: Output, graph: PreparedGraph, images: TrainingImages, sample: int = 1) -> Observed:
+    """Observe training images on their way through the graph, one in ``sample`` activations."""
     data = images.data
     about = {"data": images.reference, "split": data.split, "seed": images.seed}
     images = replace(images, batch_size=min(images.batch_size, math.ceil(images.count / 2)))  # at least two batches
     shown = out.progress(images(0), math.ceil(images.count / images.batch_size), "calibrating")
     if images.count == 1:
-        whole = observe(graph, shown, about=about)
+        whole = observe(graph, shown, about=about, sample=sample)
         found = Observed(whole, whole, whole)
     else:
-        found = Observed(*observe_halves(graph, shown, about=about))
+        found = Observed(*observe_halves(graph, shown, about=about, sample=sample))
     out.talk("calibration", f"{found.whole.images} images of {data.name}{data.split and f' ({data.split})'}")
     return found
 

@@ -29,6 +29,30 @@ def test_activations_are_those_of_the_model(net: Any, graph: PreparedGraph, imag
         assert (counted.counts[:, 0] - (by_channel == 0).sum(1)).abs().max() <= 1
 
 
+@pytest.mark.parametrize("sample", [2, 3])
+def test_a_sample_counts_some_activations_and_finds_the_largest(
+    graph: PreparedGraph, images: Tensor, sample: int
+) -> None:
+    whole, some = observe(graph, images.split(6)), observe(graph, images.split(6), sample=sample)
+    for site in graph.sites:
+        all_of_them, counted = (c.histograms[site.name] for c in (whole, some))
+        assert torch.equal(all_of_them.maximum, counted.maximum)
+        positions = int(np.prod(site.shape[1:]))
+        total = int(all_of_them.counts[0].sum())
+        if positions < 8 * sample:
+            assert torch.equal(all_of_them.counts, counted.counts)
+        else:
+            assert abs(int(counted.counts[0].sum()) - total / sample) <= len(images)
+            assert (counted.counts <= all_of_them.counts).all()
+    assert some.images == whole.images
+    assert some.sha256 == whole.sha256
+
+
+def test_a_sample_below_one_is_refused(graph: PreparedGraph, images: Tensor) -> None:
+    with pytest.raises(UsageError, match="one in 0 activations cannot be counted"):
+        observe(graph, [images], sample=0)
+
+
 def test_moments_are_those_of_the_pre_activations(net: Any, graph: PreparedGraph, images: Tensor) -> None:
     found = observe(graph, images.split(6)).moments
     with torch.no_grad():
