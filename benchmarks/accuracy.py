@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from real_weights import NETWORKS, load
+from real_weights import NETWORKS, load, measured, read
 from torch import Tensor
 
 from snnconvert import convert, evaluate, load_model, observe, open_dataset, prepare
@@ -141,11 +141,6 @@ def cells(options: Any) -> list[dict[str, Any]]:
     return [cell for cell in wanted if tuple(cell[key] for key in _KEYS) not in done]
 
 
-def read(log: Path) -> list[dict[str, Any]]:
-    """Return the cells in ``log``."""
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
-
 HEAD = """# Accuracy at small T, without labels and without training the network for it
 
 `python benchmarks/accuracy.py` measures and writes these tables (log: [accuracy.jsonl](accuracy.jsonl)).
@@ -200,18 +195,7 @@ def main() -> None:
         for cell in todo:
             assert opened is not None
             result = measure(*opened, cell, options)
-            cell |= {
-                "ann": result.ann.top1,
-                "snn": result.snn.top1,
-                "std": result.snn.top1_std if result.seeds > 1 else None,
-                "agreement": result.snn.agreement,
-                "difference": result.snn.difference.points,
-                "ci95": result.snn.difference.ci95,
-                "end_to_end_steps": result.end_to_end_steps,
-                "levels": result.levels,
-                "spike_type": result.spike_type,
-                "images": result.images,
-            }
+            cell |= {**measured(result), "images": result.images}
             print(json.dumps(cell), flush=True)
             with options.log.open("a") as log:
                 log.write(json.dumps(cell) + "\n")

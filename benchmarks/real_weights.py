@@ -20,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from snnconvert import convert, evaluate, load_model, observe, open_dataset, prepare
+from snnconvert.evaluation import Evaluation
 from snnconvert.model_zoo import ImageData, Preprocessing
 
 NEURONS = ("two-phase", "tpp", "if")
@@ -117,17 +118,24 @@ def measure(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             raise SystemExit(f"{name}: expected an ANN of {expected} %, got {result.ann.top1:.2f} %")
         yield {
             **cell,
-            "ann": result.ann.top1,
-            "snn": result.snn.top1,
-            "std": result.snn.top1_std if result.seeds > 1 else None,
-            "agreement": result.snn.agreement,
-            "difference": result.snn.difference.points,
-            "ci95": result.snn.difference.ci95,
-            "end_to_end_steps": result.end_to_end_steps,
-            "levels": result.levels,
-            "spike_type": result.spike_type,
+            **measured(result),
             "seconds": round(result.seconds, 1),
         }
+
+
+def measured(result: Evaluation) -> dict[str, Any]:
+    """Return what a cell keeps of an evaluation."""
+    return {
+        "ann": result.ann.top1,
+        "snn": result.snn.top1,
+        "std": result.snn.top1_std if result.seeds > 1 else None,
+        "agreement": result.snn.agreement,
+        "difference": result.snn.difference.points,
+        "ci95": result.snn.difference.ci95,
+        "end_to_end_steps": result.end_to_end_steps,
+        "levels": result.levels,
+        "spike_type": result.spike_type,
+    }
 
 
 def read(log: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from .potential import potential
 from .reconstruction import Progress, reconstruct
 from .rules import PER, PERCENTILE, RULES
 from .side_by_side import Batches, Rule, correct
-from .student import LEARNED, SCOPES, Settings
+from .student import Settings
 
 
 class Kind(NamedTuple):
@@ -89,9 +89,7 @@ class Recipe:
         for name in self.augment:
             choice("augmentation", name, tuple(AUGMENTATIONS))
         if self.reconstruction is not None:
-            choice("scope", self.reconstruction.scope, SCOPES)
-            for name in self.reconstruction.learn:
-                choice("thing to learn", name, LEARNED)
+            self.reconstruction.check()
         for name in ("images", "sample", "correction_images"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

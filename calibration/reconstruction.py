@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from snnconvert.converter.convert import convert
-from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, choice
+from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
 from snnconvert.converter.thresholds import Thresholds
 
 from .observer import first_inputs
-from .student import LEARNED, SCOPES, Settings, Student
+from .student import Settings, Student
 
 DEFAULT = Settings()
 
@@ -70,7 +70,7 @@ def reconstruct(
         CalibrationRefused: thresholds without a window or for other neurons, no image, or a loss that is not finite.
         ArtefactRefused: the checkpoint is damaged, or of another reconstruction.
     """
-    _check(settings)
+    settings.check()
     if thresholds.steps is None:
         raise CalibrationRefused(
             f"{thresholds.rule} thresholds are for any T, corrections for one", "compute them for T"
@@ -90,14 +90,6 @@ def reconstruct(
     found = student.thresholds()
     corrections = [*thresholds.source.get("corrections", []), about | {"learn": list(settings.learn)}]
     return replace(found, source=thresholds.source | {"corrections": corrections})
-
-
-def _check(settings: Settings) -> None:
-    choice("scope", settings.scope, SCOPES)
-    for name in settings.learn:
-        choice("thing to learn", name, LEARNED)
-    if settings.iterations < 1 or not settings.learn:
-        raise UsageError(f"expected at least one iteration and one thing to learn, got {settings}")
 
 
 class _Run:

@@ -21,6 +21,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from snnconvert.converter.convert import convert
+from snnconvert.converter.errors import UsageError, choice
 from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.graph.operations import SYNAPSES
@@ -59,6 +60,18 @@ class Settings:
     weight_rate: float = 3e-3
     threshold_rate: float = 1e-3
     seed: int = 0
+
+    def check(self) -> None:
+        """Check every name and number.
+
+        Raises:
+            UsageError: one that does not exist, or nothing to do.
+        """
+        choice("scope", self.scope, SCOPES)
+        for name in self.learn:
+            choice("thing to learn", name, LEARNED)
+        if self.iterations < 1 or not self.learn:
+            raise UsageError(f"expected at least one iteration and one thing to learn, got {self}")
 
 
 class Student(fx.Interpreter):

@@ -61,7 +61,8 @@ def choose(
 
     def make(neuron: str, steps: int) -> Thresholds:
         tried = replace(recipe, neuron=neuron, steps=steps)
-        return conversion.find_thresholds(out, graph, tried, chosen, observed.whole, training, checkpoint)
+        own = checkpoint.with_suffix(f".{neuron}-T{steps}.checkpoint")  # a killed search goes on where it was
+        return conversion.find_thresholds(out, graph, tried, chosen, observed.whole, training, own)
 
     def score(thresholds: Thresholds, neuron: str, steps: int) -> float:
         model = conversion.make_spiking(graph, thresholds, replace(recipe, neuron=neuron, steps=steps))

@@ -69,6 +69,7 @@ def test_names_are_those_of_the_recipes() -> None:
         ("percentile = 'high'", "percentile is a number such as 99.9, got 'high'"),
         ("[reconstruction]\nscope = 'all'", "unknown scope 'all'"),
         ("[reconstruction]\nlearn = ['wieght']", "unknown thing to learn 'wieght'"),
+        ("[reconstruction]\niterations = 0", "expected at least one iteration"),
         ("[reconstruction]\niteration = 5", "unknown entry 'iteration'"),
         ("reconstruction = 5", "expected a table of scope"),
         ("rule = ", "cannot read the recipe"),
