@@ -4,8 +4,9 @@ from .adequacy import Adequacy, Drift, drift, observe_halves, split_half
 from .attribution import Attribution, attribute
 from .batch_norm import thresholds_from_batch_norm
 from .calibration import Calibration
+from .follow import calibrate, first, follow
 from .observer import observe
-from .recipes import RECIPES, Recipe, calibrate, find_recipe, first, follow, from_document, to_document, to_toml
+from .recipes import RECIPES, Recipe, find_recipe, from_document, to_document, to_toml
 from .reconstruction import Progress
 from .rules import PER, RULES
 from .search import Point, powers_of_two, search

@@ -160,7 +160,7 @@ def squares(site: Site, neuron: Neuron, current: Tensor, activation: Tensor, noi
         noise: the random numbers of the pass.
     """
     mean = current.mean(0) if neuron.streaming else current
-    level, most = neuron.height / neuron.steps, neuron.height.expand_as(mean)
+    level, most = neuron.height / neuron.steps, (neuron.height * neuron.burst).expand_as(mean)
     ideal = site(mean)
     clipped = torch.minimum(torch.maximum(ideal, -most), most)
     count, rounded = fired(neuron, current, noise), even_count(neuron, mean)
@@ -195,11 +195,11 @@ def even_count(neuron: Neuron, mean: Tensor) -> Tensor:
     if not neuron.streaming:
         total = mean * neuron.steps
         total = total if neuron.offset is None else total + neuron.offset
-        return rounded_count(total / neuron.threshold, neuron.steps, neuron.signed)
+        return rounded_count(total / neuron.threshold, neuron.most, neuron.signed)
     potential = neuron.start(mean)
     for step in range(neuron.steps):
         potential = neuron.integrate(potential, mean, step)
-    return (potential / neuron.threshold).floor().clamp(-neuron.steps if neuron.signed else 0, neuron.steps)
+    return (potential / neuron.threshold).floor().clamp(-neuron.most if neuron.signed else 0, neuron.most)
 
 
 def _relative(name: str, sums: dict[str, float]) -> SiteError:

@@ -1,29 +1,23 @@
 """Recipes: named ways from images to thresholds, corrections and weights, which can be written and read as TOML."""
 
+import math
 import tomllib
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tomli_w
-from torch import Tensor
 
-from snnconvert.converter.errors import CalibrationRefused, UsageError, choice
-from snnconvert.converter.graph import PreparedGraph
+from snnconvert.converter.errors import UsageError, choice
 from snnconvert.converter.neurons import NEURONS
-from snnconvert.converter.thresholds import Thresholds
 
-from .augment import AUGMENTATIONS, augmented
+from .augment import AUGMENTATIONS
 from .bias import bias
-from .calibration import Calibration
 from .da_qcfs import da_qcfs
 from .ftbc import ftbc
-from .observer import first_inputs, observe
 from .potential import potential
-from .reconstruction import Progress, reconstruct
 from .rules import PER, PERCENTILE, RULES
-from .side_by_side import Batches, Rule, correct
+from .side_by_side import Rule
 from .student import Settings
 
 
@@ -52,6 +46,7 @@ class Recipe:
         rule: of the thresholds, one of `RULES`.
         per: "channel" or "layer".
         percentile: of the rule of that name.
+        mixed_steps: let the worst sites fire bursts, for at most so many times the spikes (see `bursts`); 1 for none.
         images: training images to use, where there are so many.
         sample: observe one in so many activations, as in `observe`.
         corrections: of `CORRECTIONS`, one after the other; each is applied if it is for the neurons at hand.
@@ -64,6 +59,7 @@ class Recipe:
     rule: str = "mse"
     per: str = "channel"
     percentile: float | None = None
+    mixed_steps: float = 1.0
     images: int = 1000
     sample: int = 1
     corrections: tuple[str, ...] = ()
@@ -74,7 +70,12 @@ class Recipe:
     @property
     def needs_images(self) -> bool:
         """Whether the distribution of activations is not enough."""
-        return bool(self.corrections or self.reconstruction)
+        return bool(self.corrections or self.reconstruction or self.mixed_steps > 1)
+
+    @property
+    def percent(self) -> float:
+        """The percentile, stated or usual."""
+        return PERCENTILE if self.percentile is None else self.percentile
 
     def check(self) -> None:
         """Check every name and number.
@@ -90,6 +91,8 @@ class Recipe:
             choice("augmentation", name, tuple(AUGMENTATIONS))
         if self.reconstruction is not None:
             self.reconstruction.check()
+        if not 1 <= self.mixed_steps < math.inf:
+            raise UsageError(f"mixed steps are allowed so many times the spikes, 1 or more, got {self.mixed_steps}")
         for name in ("images", "sample", "correction_images"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -108,8 +111,8 @@ RECIPES = {
             "best",
             images=10000,
             corrections=_MEAN,
-            reconstruction=Settings(iterations=1500),
-            augment=("flip", "shift"),
+            reconstruction=Settings(iterations=2500, weight_rate=6e-3, threshold_rate=2e-3, temperature=2.0),
+            augment=("flip", "shift", "mixup"),
         ),
     )
 }
@@ -182,116 +185,3 @@ def to_document(recipe: Recipe) -> dict[str, Any]:
 def to_toml(recipe: Recipe) -> str:
     """Return ``recipe`` as the text of a TOML file."""
     return tomli_w.dumps(to_document(recipe))
-
-
-_PRIME = 1_000_003
-Images = Callable[[int], Iterable[Any]]
-"""The number of an epoch -> batches of the same images."""
-
-
-def follow(
-    recipe: Recipe,
-    graph: PreparedGraph,
-    observed: Calibration,
-    images: Images,
-    *,
-    neuron: str,
-    steps: int,
-    seed: int = 0,
-    checkpoint: Path | None = None,
-    report: Callable[[Progress], None] = lambda progress: None,
-    **options: Any,
-) -> Thresholds:
-    """Return what ``recipe`` makes of calibration images, for ``neuron`` and a window of T = ``steps``.
-
-    Args:
-        observed: the activations on these images.
-        images: gives batches of them.
-        seed: of what is random in learning.
-        checkpoint, report: as for `reconstruct`.
-        options: further arguments of `convert`.
-
-    Raises:
-        UsageError, CalibrationRefused, ArtefactRefused: as for the steps of the recipe.
-    """
-    recipe.check()
-    choice("neuron", neuron, tuple(NEURONS))
-    percent = PERCENTILE if recipe.percentile is None else recipe.percentile
-    found = observed.thresholds(graph, steps=steps, rule=recipe.rule, per=recipe.per, percent=percent)
-    if recipe.needs_images:
-        found = replace(found, steps=steps)
-    for name in recipe.corrections:
-        kind = CORRECTIONS[name]
-        if neuron in kind.neurons:
-            seen = first(images(0), recipe.correction_images)
-            found = correct(graph, found, seen, kind.rule, name=name, neuron=neuron, **options)
-    if recipe.reconstruction is None:
-        return found
-
-    def changed(epoch: int) -> Iterable[tuple[Tensor, ...]]:
-        for number, batch in enumerate(images(epoch)):
-            key = ((seed * _PRIME + epoch) * _PRIME + number) % 2**63
-            yield tuple(augmented(x, recipe.augment, key) for x in first_inputs(graph, batch))
-
-    settings = replace(recipe.reconstruction, seed=seed)
-    return reconstruct(
-        graph, found, changed, neuron=neuron, settings=settings, checkpoint=checkpoint, report=report, **options
-    )
-
-
-def first(batches: Batches, count: int) -> Iterable[Any]:
-    """Yield ``batches`` until ``count`` images have come; the last batch is cut."""
-    for batch in batches:
-        parts = (batch,) if isinstance(batch, Tensor) else tuple(batch)
-        yield tuple(part[:count] for part in parts)
-        count -= len(parts[0])
-        if count <= 0:
-            return
-
-
-def calibrate(
-    graph: PreparedGraph,
-    batches: Batches | Images,
-    *,
-    steps: int,
-    recipe: str | Recipe = "thresholds",
-    neuron: str | None = None,
-    rule: str | None = None,
-    per: str | None = None,
-    images: int | None = None,
-    **options: Any,
-) -> Thresholds:
-    """Return thresholds for a window of T = ``steps``, and the corrections and weights of ``recipe``.
-
-    `observe`, then `Calibration.thresholds` or `follow`; keep the `Calibration` to compute thresholds for several T
-    from one pass.
-
-    Args:
-        batches: unlabelled training images as the network takes them; something that can be read several times, or a
-            function of the epoch, where the recipe does more than thresholds.
-        recipe: its name, a TOML file, or the recipe itself.
-        neuron: the neuron model that corrections are for.
-        rule, per: instead of the recipe's.
-        images: stop after so many; all by default.
-        options: further arguments of `follow`.
-
-    Raises:
-        UsageError: an unknown name, T below 1, or no neuron where the recipe corrects.
-        DataRefused, CalibrationRefused: as for `observe`, or ``batches`` can be read only once.
-    """
-    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    chosen = replace(chosen, rule=rule or chosen.rule, per=per or chosen.per)
-    read: Images = batches if callable(batches) else lambda epoch: batches
-    observed = observe(graph, read(0), images=images, sample=chosen.sample)
-    if not chosen.needs_images:
-        percent = PERCENTILE if chosen.percentile is None else chosen.percentile
-        return observed.thresholds(graph, steps=steps, rule=chosen.rule, per=chosen.per, percent=percent)
-    if neuron is None:
-        raise UsageError(f"recipe {chosen.name!r} corrects neurons", f"name them: neuron={' or '.join(NEURONS)}")
-    if not callable(batches) and iter(batches) is batches:
-        raise CalibrationRefused(
-            f"recipe {chosen.name!r} reads the images several times, and these can be read once",
-            "give a list, a data loader, or a function of the epoch",
-        )
-    limited: Images = read if images is None else lambda epoch: first(read(epoch), images)
-    return follow(chosen, graph, observed, limited, neuron=neuron, steps=steps, **options)

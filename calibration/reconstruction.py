@@ -185,6 +185,7 @@ class _Run:
             "neuron": student.neuron,
             "options": student.options,
             "steps": student.steps,
+            "bursts": before.bursts,
             "shapes": [list(p.shape) for p in self._parameters()],
             "start": start.hexdigest(),
         }

@@ -12,7 +12,6 @@ only their rates carry gradients, as in rate-based backpropagation (Yu et al. 20
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -26,19 +25,22 @@ from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.graph.operations import SYNAPSES
 from snnconvert.converter.graph.sites import site_of
-from snnconvert.converter.neurons import NEURONS, Correction
-from snnconvert.converter.neurons.tpp import stochastic_count
-from snnconvert.converter.neurons.two_phase import rounded_count
+from snnconvert.converter.neurons import NEURONS, Correction, Noise
+from snnconvert.converter.neurons.tpp import mean_count_table
+from snnconvert.converter.simulation.layers import Layers
 from snnconvert.converter.thresholds import Thresholds
 
 from .side_by_side import activations
-from .straight_through import straight_through
+from .straight_through import Fire, drawn, known, rounded, straight_through
 
 SCOPES = ("layer", "block", "network")
 """What learns together: each layer, each block, or the whole network."""
 
 LEARNED = ("threshold", "bias", "weight")
 """What can be learned."""
+
+COMPILING_PAYS = 200
+"""The number of iterations from which on compiling the sites takes less time than it saves."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Settings:
         learn: what changes, of `LEARNED`.
         weight_rate: the first learning rate of weights, per unit of their tensor's root mean square.
         threshold_rate: that of the logarithms of thresholds, and of biases in units of theta.
+        temperature: of the distillation.
         seed: of random counts.
+        mixed: run convolutions and products of matrices in bfloat16 where the machine computes with such numbers; what
+            a site adds up and rounds stays in the type of the weights.
     """
 
     scope: str = "network"
@@ -59,7 +64,9 @@ class Settings:
     learn: tuple[str, ...] = LEARNED
     weight_rate: float = 3e-3
     threshold_rate: float = 1e-3
+    temperature: float = 1.0
     seed: int = 0
+    mixed: bool = True
 
     def check(self) -> None:
         """Check every name and number.
@@ -72,6 +79,8 @@ class Settings:
             choice("thing to learn", name, LEARNED)
         if self.iterations < 1 or not self.learn:
             raise UsageError(f"expected at least one iteration and one thing to learn, got {self}")
+        if not self.temperature > 0:
+            raise UsageError(f"expected a temperature above 0, got {self.temperature}")
 
 
 class Student(fx.Interpreter):
@@ -83,6 +92,7 @@ class Student(fx.Interpreter):
         super().__init__(graph.module)
         assert thresholds.steps is not None
         self.extra_traceback = False
+        self.fuse = settings.iterations >= COMPILING_PAYS
         self.prepared, self.before, self.neuron, self.steps = graph, thresholds.to(graph), neuron, thresholds.steps
         self.settings, self.options = settings, options
         self.streaming = NEURONS[neuron].streaming
@@ -120,14 +130,19 @@ class Student(fx.Interpreter):
 
     def loss(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return how far the student is from its teacher on one batch."""
-        teacher, self.wanted = activations(self.prepared, inputs)
+        inputs = tuple(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs)
         if self.streaming:
-            model = convert(self.prepared, self.thresholds(), neuron=self.neuron, steps=self.steps, **self.options)
-            self.counts = model.activity(*inputs)
+            self.counts = self._simulated(inputs)
         self.losses = []
-        student = self.run(*inputs)
+        device = self.prepared.weight.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.mixed and computes_bfloat16(device)):
+            teacher, self.wanted = activations(self.prepared, inputs)
+            student = self.run(*inputs)
         pairs = zip(tree_leaves(student), tree_leaves(teacher), strict=True)
-        found = torch.stack([divergence(a, b) for a, b in pairs if b is not None]).sum()
+        exact = self.prepared.weight.dtype
+        found = torch.stack(
+            [divergence(a.to(exact), b.to(exact), self.settings.temperature) for a, b in pairs if b is not None]
+        ).sum()
         return found + torch.stack(self.losses).mean() if self.losses else found
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -143,29 +158,42 @@ class Student(fx.Interpreter):
             return x.reshape(-1, *[1] * (args[0].ndim - site.axis - 1))
 
         theta = self._threshold(target)
-        height = theta if correction.height is None else theta * (correction.height / self._first_threshold(target))
+        most = self.steps * self.before.bursts.get(site.name, 1)
+        height = theta
+        if correction.height is not None:
+            height = theta * (correction.height * (most // self.steps) / self._first_threshold(target))
         theta, height = along_channels(theta), along_channels(height)
         bias = along_channels(self.shift[target] * self._first_threshold(target))
         start = correction.potential
         if start is not None:
-            bias = bias + (along_channels(start) if start.ndim == 1 else start) * theta / self.steps
-        fire = partial(self._count, site)
-        low = -self.steps if site.signed else 0
-        out = straight_through(args[0], bias, theta, height, fire=fire, low=low, steps=self.steps)
+            bias = bias + (along_channels(start) if start.ndim == 1 else start) * theta / most
+        low = -most if site.signed else 0
+        fire, given = self._firing(target, args[0], most, theta)
+        out = straight_through(args[0], bias, theta, height, *given, fire=fire, most=most, low=low, fuse=self.fuse)
         if target in self.ends:
             wanted = self.wanted[target][1]
             self.losses.append((out - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
             out = out.detach()
         return out
 
-    def _count(self, site: Site, v: Tensor) -> Tensor:
-        """Return the spike counts for the mean input ``v``, in thresholds a window."""
+    def _simulated(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Return the spike counts of streaming neurons, by the name of their child."""
+        model = convert(self.prepared, self.thresholds(), neuron=self.neuron, steps=self.steps, **self.options)
+        noise, counts = Noise(0, torch.arange(len(inputs[0]), device=inputs[0].device)), dict[str, Tensor]()
+        layers = Layers(model.network, noise, counts, fuse=self.fuse)
+        with torch.no_grad():
+            for step in range(self.steps):
+                layers.chunk(inputs, step, 1)
+        return counts
+
+    def _firing(self, child: str, z: Tensor, most: int, like: Tensor) -> tuple[Fire, tuple[Tensor, ...]]:
+        """Return how the neurons of a site come from v to a count, and what they need besides."""
         if self.streaming:
-            return self.counts[site.name]
+            return known, (self.counts[child],)
         if not NEURONS[self.neuron].stochastic:
-            return rounded_count(v, self.steps, site.signed)
-        uniform = torch.rand(v.shape, generator=self.generator, dtype=v.dtype, device=v.device)
-        return stochastic_count(v.abs() if site.signed else v, uniform, self.steps) * (v.sign() if site.signed else 1)
+            return rounded, ()
+        uniform = torch.rand(z.shape, generator=self.generator, dtype=like.dtype, device=z.device)
+        return drawn, (uniform, mean_count_table(most).to(like))
 
     def keep_caps(self) -> None:
         """Bring thresholds that were learned back to the cap of their site."""
@@ -219,16 +247,25 @@ class Student(fx.Interpreter):
         )
 
 
-def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """Return how far an output is from the teacher's, a number without units.
 
-    KL(softmax(teacher) || softmax(student)) for scores [batch, classes]; for all else the mean square of the difference
-    in units of that of the teacher.
+    tau^2 KL(softmax(teacher / tau) || softmax(student / tau)) for scores [batch, classes] and the temperature tau, with
+    which other classes than the first count for more (Hinton et al. 2015); for all else the mean square of the
+    difference in units of that of the teacher.
     """
     if student.ndim == 2 and student.shape[1] > 1:
-        logs = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
-        return F.kl_div(*logs, log_target=True, reduction="batchmean")
+        logs = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
+        return temperature**2 * F.kl_div(*logs, log_target=True, reduction="batchmean")
     return (student - teacher).square().mean() / teacher.square().mean().clamp(min=1e-12)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Return whether ``device`` multiplies numbers of that type in its own instructions."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
 def ends(graph: fx.Graph, scope: str) -> set[str]:

@@ -15,6 +15,7 @@ def document(measured: list[Measurement]) -> dict[str, Any]:
             "artefact": str(each.path),
             "data": {"name": each.data, "split": each.split},
             "calibration": each.calibration,
+            **({} if each.drift is None else {"drift": each.drift.to_json()}),
             **each.evaluation.as_json(),
         }
         for each in measured

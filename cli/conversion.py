@@ -39,13 +39,15 @@ def method(recipe: Recipe, *, data: bool) -> calibration.Recipe:
     choice("shuffle", recipe.shuffle, SHUFFLES)
     named = recipe.recipe or ("balanced" if data else "thresholds")
     found = calibration.Recipe("optimal", rule="max") if named == "optimal" else calibration.find_recipe(named)
-    stated: dict[str, Any] = {"rule": recipe.rule, "per": recipe.per, "percentile": recipe.percentile}
+    names = ("rule", "per", "percentile", "mixed_steps")
+    stated: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     found = replace(found, **{name: value for name, value in stated.items() if value is not None})
     found.check()
     if found.needs_images and not data:
         raise UsageError(
-            f"recipe {found.name!r} corrects the network on training images, and none are given",
-            "add --data, or use --recipe thresholds",
+            f"recipe {found.name!r}{' with mixed steps' * (found.mixed_steps > 1)} looks at training images, "
+            "and none are given",
+            "add --data, or use --recipe thresholds without --mixed-steps",
         )
     return found
 
@@ -78,6 +80,11 @@ def find_thresholds(
         )
         origin = f"{observed.images} images"
     out.talk("thresholds", f"{found.rule} per {found.per}, from {origin}")
+    if found.bursts:
+        ratio = found.source["mixed_steps"]["times_the_spikes"]
+        out.talk(
+            "mixed steps", f"bursts at {len(found.bursts)} of {len(graph.sites)} sites, {ratio:.2f} times the spikes"
+        )
     for step in found.source.get("corrections", []):
         loss = f", loss {step['loss']:.3g}" if "loss" in step else ""
         out.talk("corrected", f"{step['name']}, on {step['images']} images{loss}")

@@ -32,6 +32,15 @@ InitialPotential = Annotated[
     float | None,
     _spiking("--initial-potential", help="Start of an if neuron, in thresholds.", show_default="0.5"),
 ]
+MixedSteps = Annotated[
+    float | None,
+    _spiking(
+        "--mixed-steps",
+        metavar="BUDGET",
+        min=1,
+        help="Let the worst sites fire bursts, for at most BUDGET times the spikes.",
+    ),
+]
 Shuffle = Annotated[
     str, _spiking("--shuffle", metavar="NAME", help="Permute spikes over time: none, shared or per-neuron.")
 ]
@@ -57,6 +66,7 @@ def convert(
     neuron: Neuron = None,
     steps: Steps = None,
     max_drop: MaxDrop = None,
+    mixed_steps: MixedSteps = None,
     recipe: Named = None,
     initial_potential: InitialPotential = None,
     shuffle: Shuffle = "none",
@@ -98,6 +108,7 @@ def convert(
         rule=rule,
         per=per,
         percentile=percentile,
+        mixed_steps=mixed_steps,
         initial_potential=initial_potential,
         shuffle=shuffle,
         seed=seed,

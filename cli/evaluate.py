@@ -38,6 +38,10 @@ MaxDrop = Annotated[
         "--max-drop", min=0, metavar="POINTS", help="Exit with 4 if top-1 is more than POINTS below the ANN's."
     ),
 ]
+CalibrationFile = Annotated[
+    Path | None,
+    options.data("--calibration", metavar="FILE", help="Say how far these images are from those of this .calib."),
+]
 Record = Annotated[bool, options.run("--record", help="Write the measured accuracy into each artefact.")]
 
 
@@ -51,6 +55,7 @@ def evaluate(
     against: Against = None,
     executor: Executor = "auto",
     max_drop: MaxDrop = None,
+    calibration: CalibrationFile = None,
     record: Record = False,
     seed: Seed = None,
     device: options.Device = "cpu",
@@ -61,11 +66,13 @@ def evaluate(
     """Measure the accuracy of spiking networks next to their ANN, on the same test images."""
     out = Output(json=json, quiet=quiet)
 
+    from snnconvert.calibration import Calibration
     from snnconvert.converter.artifact import load
 
     from . import comparison, measurement, session
 
     where = session.compute_device(device)
+    expected = None if calibration is None else Calibration.load(calibration)
     for path in artefacts:  # a file that cannot be read is told before the others have been measured
         load(path)
     measured = [
@@ -82,6 +89,7 @@ def evaluate(
             seed=seed,
             device=where,
             batch_size=batch_size,
+            expected=expected,
         )
         for path in artefacts
     ]

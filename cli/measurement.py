@@ -5,12 +5,14 @@ Commands import this module late, because it imports torch.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from snnconvert.calibration import Calibration, Drift, drift, observe
 from snnconvert.converter.artifact import load, save
 from snnconvert.converter.errors import ArtefactRefused, BarMissed, UsageError, choice
 from snnconvert.converter.simulation import EXECUTORS
@@ -20,6 +22,9 @@ from snnconvert.model_zoo import DATASETS, Preprocessing, load_model, open_datas
 from .output import Output
 
 ROUNDING = 1e-9
+
+COMPARED = 1000
+"""Images that are compared with those of a calibration."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Measurement:
     ann: str
     calibration: dict[str, Any]
     evaluation: Evaluation
+    drift: Drift | None = None
 
 
 def measure(
@@ -48,12 +54,16 @@ def measure(
     executor: str = "auto",
     seed: int | None = None,
     batch_size: int = 100,
+    expected: Calibration | None = None,
 ) -> Measurement:
     """Evaluate the artefact at ``path`` on test images; ``seed`` is its own unless stated, and draws the images (0).
+
+    With ``expected``, say how far the activations on the first `COMPARED` of them are from those of that calibration.
 
     Raises:
         UsageError: no data set is stated and the artefact names none, or the network has no such executor.
         ArtefactRefused: the artefact cannot be read, or does not say how images are to be prepared.
+        CalibrationRefused: the calibration is of another network.
     """
     choice("executor", executor, ("auto", *EXECUTORS))
     model, about = load(path)
@@ -63,7 +73,13 @@ def measure(
         dataset.check_labels(about["model"]["classes"])
     model.to(device)
     model.seed = model.seed if seed is None else seed
-    batches = dataset.batches(batch_size, limit=images, seed=None if images is None else seed or 0)
+    order = None if images is None else seed or 0
+    found = None
+    if expected is not None:
+        compared = dataset.batches(batch_size, limit=min(COMPARED, images or COMPARED), seed=order)
+        found = drift(expected, observe(model.graph, (x.to(device) for x, _, _ in compared)))
+        (out.warn if found.drifted else partial(out.talk, "data"))(found.verdict)
+    batches = dataset.batches(batch_size, limit=images, seed=order)
     evaluation = evaluate(
         model,
         out.progress(batches, math.ceil(min(images or dataset.count, dataset.count) / batch_size), path.name),
@@ -75,7 +91,7 @@ def measure(
         out.warn(warning)
     out.talk("evaluated", f"{path.name} on {evaluation.images} images in {evaluation.seconds:.1f} s")
     ann = against or str(about["model"].get("name"))
-    return Measurement(path, dataset.name, dataset.split, ann, about["calibration"], evaluation)
+    return Measurement(path, dataset.name, dataset.split, ann, about["calibration"], evaluation, found)
 
 
 def record(measured: Measurement) -> None:

@@ -24,6 +24,7 @@ class Recipe:
     rule: str | None = None
     per: str | None = None
     percentile: float | None = None
+    mixed_steps: float | None = None
     initial_potential: float | None = None
     shift: bool = False
     shuffle: str = "none"
@@ -38,6 +39,7 @@ def settle(
     rule: str | None,
     per: str | None,
     percentile: float | None,
+    mixed_steps: float | None,
     initial_potential: float | None,
     shuffle: str,
     seed: int,
@@ -57,12 +59,23 @@ def settle(
                     f"--recipe {named} means {flag} {OPTIMAL[name]}, but {flag} {value} was given", f"drop {flag}"
                 )
         chosen |= OPTIMAL
-    recipe = Recipe(**chosen, steps=steps, recipe=named, per=per, percentile=percentile, shuffle=shuffle, seed=seed)
+    recipe = Recipe(
+        **chosen,
+        steps=steps,
+        recipe=named,
+        per=per,
+        percentile=percentile,
+        mixed_steps=mixed_steps,
+        shuffle=shuffle,
+        seed=seed,
+    )
     if recipe.rule == "percentile" and percentile is None:
         recipe = replace(recipe, percentile=DEFAULT_PERCENTILE)
     if percentile is not None and recipe.rule != "percentile":
         rule_ = f"with --rule {recipe.rule}" if recipe.rule else "without --rule percentile"
         raise UsageError(f"--percentile has no meaning {rule_}", "add --rule percentile")
+    if shuffle != "none" and (mixed_steps or 1) > 1:
+        raise UsageError("--shuffle re-orders single spikes, and --mixed-steps lets sites fire bursts", "drop one")
     if initial_potential is not None and recipe.neuron != "if":
         raise UsageError(
             f"--initial-potential is a choice of --neuron if, but the neuron is {recipe.neuron}: it starts from 0"

@@ -26,7 +26,7 @@ from .simulation import SpikingModel
 from .tensor_file import read_tensors, write_tensors
 from .thresholds import Thresholds
 
-FORMAT = 2
+FORMAT = 3
 """The version of the file format; a file with a larger one is refused."""
 
 _KEY = "snnconvert"
@@ -78,6 +78,7 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
             "source": thresholds.source,
             "warnings": list(thresholds.warnings),
             "neuron": thresholds.neuron,
+            "bursts": thresholds.bursts,
         },
         "proof": {"absolute": graph.proof.absolute, "relative": graph.proof.relative, "images": graph.proof.images},
         "input_shapes": [list(shape) for shape in graph.input_shapes],

@@ -10,6 +10,9 @@ from .graph import PreparedGraph, Site
 from .graph.canonical import attribute
 from .neurons import Correction
 
+LONGEST_BURST = 256
+"""The most spikes that a neuron may ever fire in one step."""
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -25,6 +28,7 @@ class Thresholds:
         neuron: the neuron model that the corrections are for; None for any.
         corrections: site name to what calibration added to its neurons.
         weights: name of a constant of the graph to its value in the spiking network, where that is another.
+        bursts: site name to the most spikes that one of its neurons may fire in a step, where that is more than one.
     """
 
     values: dict[str, Tensor]
@@ -36,6 +40,7 @@ class Thresholds:
     neuron: str | None = None
     corrections: dict[str, Correction] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    bursts: dict[str, int] = field(default_factory=dict)
 
     def check(self, graph: PreparedGraph, steps: int, neuron: str) -> None:
         """Check that they belong to ``graph``, to a window of ``steps`` and to ``neuron``.
@@ -101,6 +106,12 @@ class Thresholds:
                         f"got {'NaN or infinity' if value.shape in allowed else f'shape {list(value.shape)}'}",
                         _AGAIN,
                     )
+        for name, burst in self.bursts.items():
+            if name not in sites or type(burst) is not int or not 1 <= burst <= LONGEST_BURST:
+                raise CalibrationRefused(
+                    f"bursts of {burst!r} spikes at {name}: no site, or no whole number from 1 to {LONGEST_BURST}",
+                    _AGAIN,
+                )
         constants = {str(node.target) for node in graph.module.graph.nodes if node.op == "get_attr"}
         for name, value in self.weights.items():
             if name not in constants or attribute(graph.module, name).shape != value.shape:

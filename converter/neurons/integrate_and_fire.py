@@ -7,14 +7,28 @@ shift = 1/2). For a current that is constant in time and between 0 and theta, bo
 (theta / T) clip(floor(T I / theta + 1/2), 0, T).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ..fused import Fused
 from .correction import Correction
 from .neuron import NONE, Neuron, Place, soft_reset
 from .noise import Noise
+
+
+def _step(potential: Tensor, current: Tensor, threshold: Tensor, drive: list[Tensor], out: Tensor) -> None:
+    """Move ``potential`` by one step, in place, and write its spikes to ``out``."""
+    v = potential + current
+    for more in drive:
+        v = v + more
+    spikes, v = soft_reset(v, threshold)
+    out.copy_(spikes)
+    potential.copy_(v)
+
+
+_FUSED_STEP = Fused(_step)
 
 
 class IntegrateAndFire(Neuron):
@@ -34,10 +48,11 @@ class IntegrateAndFire(Neuron):
         steps: int,
         place: Place,
         correction: Correction = NONE,
+        burst: int = 1,
         initial_potential: float = 0.5,
         shift: float = 0.0,
     ) -> None:
-        super().__init__(threshold, steps, place, correction)
+        super().__init__(threshold, steps, place, correction, burst)
         self.initial_potential = initial_potential
         self.shift = shift
 
@@ -55,6 +70,16 @@ class IntegrateAndFire(Neuron):
             return potential
         return potential + (self.bias[step] if self.bias.ndim > self.threshold.ndim else self.bias)
 
-    def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    def step(self, potential: Any, current: Tensor, step: int, noise: Noise, out: Tensor, fuse: bool) -> Any:
+        """Integrate ``current``, fire into ``out``, and return the potential after it; in one pass, with ``fuse``."""
+        if not fuse or self.burst > 1:
+            return super().step(potential, current, step, noise, out, fuse)
+        drive = [self.shift * self.threshold / self.steps] if self.shift else []
+        if self.bias is not None:
+            drive.append(self.bias[step] if self.bias.ndim > self.threshold.ndim else self.bias)
+        _FUSED_STEP(potential, current, self.threshold, drive, out)
+        return potential
+
+    def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""
         return soft_reset(potential, self.threshold)

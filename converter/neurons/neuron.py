@@ -43,6 +43,8 @@ class Neuron(nn.Module):
         steps: T, the length of a window.
         place: where they are.
         correction: what calibration changed.
+        burst: m, the most spikes that a neuron may fire in one step; the membrane's threshold, and what one spike is
+            worth, is then theta / m, so that a window has T m + 1 levels (burst spikes: Park et al. 2019, DAC).
     """
 
     streaming: ClassVar[bool]
@@ -52,10 +54,12 @@ class Neuron(nn.Module):
     bias: Tensor | None
     potential: Tensor | None
 
-    def __init__(self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE) -> None:
+    def __init__(
+        self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE, burst: int = 1
+    ) -> None:
         super().__init__()
-        self.place, self.steps = place, steps
-        self.register_buffer("threshold", self._along_channels(threshold))
+        self.place, self.steps, self.burst = place, steps, burst
+        self.register_buffer("threshold", self._along_channels(threshold) / burst)
         for name in ("own_height", "bias", "potential"):
             self.register_buffer(name, None)
         self.correct(correction)
@@ -84,6 +88,11 @@ class Neuron(nn.Module):
         return self.place.signed
 
     @property
+    def most(self) -> int:
+        """The most spikes in a window."""
+        return self.steps * self.burst
+
+    @property
     def height(self) -> Tensor:
         """What a spike is worth on its wire, in units of the activation: theta, unless calibration changed it."""
         return self.threshold if self.own_height is None else self.own_height
@@ -97,7 +106,22 @@ class Neuron(nn.Module):
         return potential + current
 
     def fire(self, potential: Any, step: int, noise: Noise) -> tuple[Tensor, Any]:
-        """Return spikes (0 or 1; -1 too where signed) at ``step`` (0 to T - 1) and the potential after the reset."""
+        """Return the spikes (0 to m; -m to m where signed) at ``step`` (0 to T - 1) and the potential after them."""
+        first = step * self.burst
+        spikes, potential = self.fire_once(potential, first, noise)
+        for slot in range(first + 1, first + self.burst):
+            more, potential = self.fire_once(potential, slot, noise)
+            spikes = spikes + more
+        return spikes, potential
+
+    def step(self, potential: Any, current: Tensor, step: int, noise: Noise, out: Tensor, fuse: bool) -> Any:
+        """Integrate ``current``, fire into ``out``, and return the potential after it; in one pass, with ``fuse``."""
+        spikes, potential = self.fire(self.integrate(potential, current, step), step, noise)
+        out.copy_(spikes)
+        return potential
+
+    def fire_once(self, potential: Any, slot: int, noise: Noise) -> tuple[Tensor, Any]:
+        """Return a spike or none (1 or 0; -1 too where signed) in ``slot`` (0 to T m - 1) and the potential after."""
         raise NotImplementedError
 
     def count(self, total: Tensor, noise: Noise) -> Tensor:
@@ -118,7 +142,7 @@ class Neuron(nn.Module):
 
     def extra_repr(self) -> str:
         """Number of steps and of thresholds, for printing."""
-        return f"steps={self.steps}, thresholds={self.threshold.numel()}"
+        return f"steps={self.steps}, thresholds={self.threshold.numel()}" + f", burst={self.burst}" * (self.burst > 1)
 
 
 def soft_reset(potential: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,11 @@ def mean_count_table(steps: int) -> Tensor:
 
 def mean_count(v: Tensor, steps: int) -> Tensor:
     """Return E[N] for the accumulated input ``v`` in units of theta: 0 below 0, T above T, the table between."""
-    table = mean_count_table(steps).to(v)
+    return interpolated(mean_count_table(steps).to(v), v, steps)
+
+
+def interpolated(table: Tensor, v: Tensor, steps: int) -> Tensor:
+    """Return `mean_count` by its ``table``, `mean_count_table`."""
     position = v.clamp(0, steps) * GRID
     left = position.floor().clamp(max=steps * GRID - 1)
     below = table[left.long()]
@@ -76,23 +80,28 @@ class TwoPhaseProbabilistic(Neuron):
     streaming: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
 
-    def __init__(self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE) -> None:
-        if steps > LONGEST:
-            raise UsageError(f"tpp neurons take windows of at most T = {LONGEST}, got {steps}", "use 'two-phase'")
-        super().__init__(threshold, steps, place, correction)
+    def __init__(
+        self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE, burst: int = 1
+    ) -> None:
+        if steps * burst > LONGEST:
+            bursts = f" with bursts of {burst}" * (burst > 1)
+            raise UsageError(
+                f"tpp neurons take windows of at most T = {LONGEST}, got {steps}{bursts}", "use 'two-phase'"
+            )
+        super().__init__(threshold, steps, place, correction, burst)
 
     def start(self, current: Tensor) -> Tensor:
         """Return what corrections add in a window, in the shape of ``current`` [batch, channels, ...]."""
         start = torch.zeros_like(current)
         return start if self.offset is None else start + self.offset
 
-    def fire(self, potential: Any, step: int, noise: Noise) -> tuple[Tensor, Any]:
-        """Return s ~ Bernoulli(p) and v - theta s; where signed, from step 0 on v is the pair of |v| and its sign."""
+    def fire_once(self, potential: Any, slot: int, noise: Noise) -> tuple[Tensor, Any]:
+        """Return s ~ Bernoulli(p) and v - theta s; where signed, from slot 0 on v is the pair of |v| and its sign."""
         sign = None
         if self.signed:
-            potential, sign = potential if step else (potential.abs(), potential.sign())
-        p = firing_probability(potential, self.threshold, self.steps - step)
-        spikes = (noise.uniform(self.site, p.shape, step, p.dtype) < p).to(p.dtype)
+            potential, sign = potential if slot else (potential.abs(), potential.sign())
+        p = firing_probability(potential, self.threshold, self.most - slot)
+        spikes = (noise.uniform(self.site, p.shape, slot, p.dtype) < p).to(p.dtype)
         left = potential - self.threshold * spikes
         return (spikes, left) if sign is None else (spikes * sign, (left, sign))
 
@@ -101,12 +110,12 @@ class TwoPhaseProbabilistic(Neuron):
         uniform = noise.uniform(self.site, total.shape, COUNT, total.dtype)
         total = total if self.offset is None else total + self.offset
         if self.signed:
-            return stochastic_count(total.abs() / self.threshold, uniform, self.steps) * total.sign()
-        return stochastic_count(total / self.threshold, uniform, self.steps)
+            return stochastic_count(total.abs() / self.threshold, uniform, self.most) * total.sign()
+        return stochastic_count(total / self.threshold, uniform, self.most)
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return E[N] given ``total``, exactly."""
         total = total if self.offset is None else total + self.offset
         if self.signed:
-            return mean_count(total.abs() / self.threshold, self.steps) * total.sign()
-        return mean_count(total / self.threshold, self.steps)
+            return mean_count(total.abs() / self.threshold, self.most) * total.sign()
+        return mean_count(total / self.threshold, self.most)

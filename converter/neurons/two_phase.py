@@ -34,7 +34,7 @@ class TwoPhase(Neuron):
         start = torch.zeros_like(current) + self.threshold / 2
         return start if self.offset is None else start + self.offset
 
-    def fire(self, potential: Tensor, step: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta], or 1[v >= theta] - 1[v < 0] where signed, and v - theta s."""
         if not self.signed:
             return soft_reset(potential, self.threshold)
@@ -48,4 +48,4 @@ class TwoPhase(Neuron):
     def expected_count(self, total: Tensor) -> Tensor:
         """Return N, which is not random."""
         total = total if self.offset is None else total + self.offset
-        return rounded_count(total / self.threshold, self.steps, self.signed)
+        return rounded_count(total / self.threshold, self.most, self.signed)

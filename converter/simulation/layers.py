@@ -23,13 +23,16 @@ class Layers(fx.Interpreter):
         network: neurons in a canonical graph.
         noise: the random numbers of this pass.
         activity: the spike counts of each site are added to it, by the name of its child, if given.
+        fuse: compile the neurons, which takes seconds and pays from some hundred passes on.
     """
 
-    def __init__(self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None, *, fuse: bool = False
+    ) -> None:
         super().__init__(network.module)
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.network, self.schedule = network, network.schedule
-        self.noise, self.activity = noise, activity
+        self.noise, self.activity, self.fuse = noise, activity, fuse
         self.trains: set[fx.Node] = set()
         self.steady: dict[fx.Node, Any] = {}  # what stays equal at every step, kept from chunk to chunk
         self.carried: dict[fx.Node, Any] = {}  # membrane potentials and running totals at the end of the last chunk
@@ -82,8 +85,7 @@ class Layers(fx.Interpreter):
         potential = self.carried[node] if node in self.carried else neuron.start(currents[0])
         if neuron.streaming:
             for t in range(self.steps):
-                potential = neuron.integrate(potential, currents[t], self.first + t)
-                train[t], potential = neuron.fire(potential, self.first + t, self.noise)
+                potential = neuron.step(potential, currents[t], self.first + t, self.noise, train[t], self.fuse)
             self.carried[node] = potential
         else:
             if source in self.schedule.windowed:

@@ -1,13 +1,19 @@
 """What an executor runs: a canonical graph, neurons in the place of its sites, and the order of their spikes."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import torch
 from torch import Tensor, fx
 
-from ..neurons import Neuron
+from ..graph import PreparedGraph
+from ..graph.sites import site_of
+from ..neurons import NEURONS, Correction, Neuron, Place
+from ..thresholds import Thresholds
 from .schedule import Schedule
 
 
@@ -38,6 +44,27 @@ class Network:
         return self.neurons[str(node.target)]
 
 
+def populations(
+    graph: PreparedGraph, thresholds: Thresholds, neuron: str, steps: int, options: Mapping[str, Any]
+) -> dict[str, Neuron]:
+    """Return the neurons of each site of ``graph``, by the name of its child, with arguments as for `SpikingModel`."""
+    found: dict[str, Neuron] = {}
+    for node in graph.module.graph.nodes:
+        site = site_of(node)
+        if site is not None:
+            place = Place(len(found), len(site.shape) + 1, site.axis, site.signed)
+            correction = thresholds.corrections.get(site.name, Correction())
+            found[str(node.target)] = NEURONS[neuron](
+                thresholds.values[site.name],
+                steps,
+                place,
+                correction,
+                burst=thresholds.bursts.get(site.name, 1),
+                **options,
+            )
+    return found
+
+
 def with_weights(module: fx.GraphModule, weights: dict[str, Tensor]) -> fx.GraphModule:
     """Return ``module`` with other values for some of its constants; the rest is shared."""
     if not weights:
@@ -47,3 +74,10 @@ def with_weights(module: fx.GraphModule, weights: dict[str, Tensor]) -> fx.Graph
         owner, _, leaf = name.rpartition(".")
         setattr(changed.get_submodule(owner), leaf, value)
     return changed
+
+
+@contextmanager
+def exact(inputs: tuple[Tensor, ...]) -> Iterator[None]:
+    """Switch off gradients, and the mixed precision that a caller may have on: spikes need exact comparisons."""
+    with torch.no_grad(), torch.autocast(inputs[0].device.type, enabled=False):
+        yield

@@ -1,7 +1,6 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,12 +9,11 @@ from torch import Tensor, nn
 from ..errors import DataRefused, UsageError, check_seed, check_steps, choice
 from ..graph import PreparedGraph
 from ..graph.audit import Role
-from ..graph.sites import site_of
-from ..neurons import NEURONS, SHUFFLES, Correction, Neuron, Noise, Place
+from ..neurons import NEURONS, SHUFFLES, Noise
 from ..thresholds import Thresholds
 from .counts import Counts
 from .layers import Layers
-from .network import Network, with_weights
+from .network import Network, exact, populations, with_weights
 from .schedule import Schedule
 from .steps import Steps
 
@@ -65,17 +63,13 @@ class SpikingModel(nn.Module):
         check_seed(seed)
         graph.audit.require(neuron)
         thresholds.check(graph, steps, neuron)
+        if thresholds.bursts and shuffle != "none":
+            raise UsageError("shuffling re-orders single spikes, and some sites fire bursts", "leave out mixed steps")
         self.graph, self.thresholds = graph, thresholds
         self.seed, self.options = seed, dict(options or {})
         self.ann = graph.module
         self.body = with_weights(graph.module, thresholds.weights)
-        neurons: dict[str, Neuron] = {}
-        for node in graph.module.graph.nodes:
-            site = site_of(node)
-            if site is not None:
-                place = Place(len(neurons), len(site.shape) + 1, site.axis, site.signed)
-                theta, correction = thresholds.values[site.name], thresholds.corrections.get(site.name, Correction())
-                neurons[str(node.target)] = NEURONS[neuron](theta, steps, place, correction, **self.options)
+        neurons = populations(graph, thresholds, neuron, steps, self.options)
         self.neurons = nn.ModuleDict(neurons)
         self.network = Network(self.body, neurons, steps, shuffle)
         self._neuron = neuron
@@ -140,13 +134,18 @@ class SpikingModel(nn.Module):
 
     @property
     def levels(self) -> int:
-        """The number of values that a neuron's window can stand for: T + 1, or 2 T + 1 where some are negative."""
-        return 2 * self.steps + 1 if any(site.signed for site in self.graph.sites) else self.steps + 1
+        """The most values that a neuron's window can stand for: T m + 1, or 2 T m + 1 where some are negative.
+
+        m is the longest burst, 1 without bursts.
+        """
+        return 1 + max(((1 + neuron.signed) * neuron.most for neuron in self.network.neurons.values()), default=0)
 
     @property
     def spike_type(self) -> str:
-        """What travels on the sites' output wires: "binary" spikes, "ternary" ones, or "binary and ternary"."""
-        return " and ".join(sorted({site.spikes for site in self.graph.sites}))
+        """What travels on the sites' output wires: "binary" spikes, "ternary" ones, or both, and bursts."""
+        kinds = " and ".join(sorted({site.spikes for site in self.graph.sites}))
+        longest = max(self.thresholds.bursts.values(), default=1)
+        return kinds if longest == 1 else f"{kinds}, bursts of up to {longest} a step"
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -187,7 +186,7 @@ class SpikingModel(nn.Module):
                 f"use one of {', '.join(self.executors)}",
             )
         noise = self._noise(inputs, index)
-        with _exact(inputs):
+        with exact(inputs):
             if executor == "counts":
                 return Counts(self.network, noise, activity).run(*inputs)
             if executor == "steps":
@@ -208,7 +207,7 @@ class SpikingModel(nn.Module):
                 f"{kind} answer once a window, not at every step",
                 "by_t needs a streaming neuron without shuffling",
             )
-        with _exact(inputs):
+        with exact(inputs):
             trains = _join(list(self._chunks(inputs, self._noise(inputs, index), None)), torch.cat)
             return _map(lambda train: train.cumsum(0) / _time(train), trains)
 
@@ -229,7 +228,14 @@ class SpikingModel(nn.Module):
             "seed": self.seed,
             "executors": list(self.executors),
             "sites": [
-                {"name": s.name, "shape": list(s.shape), "cap": s.cap, "spikes": s.spikes} for s in self.graph.sites
+                {
+                    "name": site.name,
+                    "shape": list(site.shape),
+                    "cap": site.cap,
+                    "spikes": site.spikes,
+                    "burst": self.thresholds.bursts.get(site.name, 1),
+                }
+                for site in self.graph.sites
             ],
             "audit": self.graph.audit.verdict,
             "analog": [f"{entry.path}: {entry.name}" for entry in self.graph.audit.of(Role.ANALOG)],
@@ -277,13 +283,6 @@ class SpikingModel(nn.Module):
         size = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
         for first in range(0, self.steps, size):
             yield layers.chunk(inputs, first, min(size, self.steps - first))
-
-
-@contextmanager
-def _exact(inputs: tuple[Tensor, ...]) -> Iterator[None]:
-    """Switch off gradients, and the mixed precision that a caller may have on: spikes need exact comparisons."""
-    with torch.no_grad(), torch.autocast(inputs[0].device.type, enabled=False):
-        yield
 
 
 def _map(function: Any, structure: Any) -> Any:

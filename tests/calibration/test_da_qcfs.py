@@ -134,6 +134,18 @@ def test_it_starts_anew_from_the_first_batch(one: One) -> None:
     assert torch.equal(again.height, once.height)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("m", [2, 3])
+def test_bursts_get_the_shift_and_height_of_the_longer_window(one: One, m: int) -> None:
+    graph, x, thresholds = one
+    burst, plain = (
+        correct(graph, given, x[:150].split(50), da_qcfs, name="da-qcfs", neuron="two-phase").corrections["1"]
+        for given in (replace(thresholds, bursts={"1": m}), replace(thresholds, steps=STEPS * m))
+    )
+    assert torch.allclose(burst.bias, plain.bias, atol=1e-12)  # type: ignore[arg-type]
+    assert torch.allclose(burst.height * m, plain.height, atol=1e-9)  # type: ignore[arg-type, operator]
+    assert not torch.allclose(plain.height, torch.tensor(THETA), atol=1e-4)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("neuron", ["if", "tpp"])
 def test_other_neurons_are_refused(one: One, neuron: str) -> None:
     graph, x, thresholds = one

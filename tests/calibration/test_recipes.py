@@ -1,49 +1,28 @@
-"""A recipe is its steps one after the other, and survives TOML."""
+"""Recipes survive TOML, and wrong ones are refused by name."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from snnconvert.calibration import RECIPES, Recipe, calibrate, find_recipe, follow, observe, to_toml
-from snnconvert.calibration.bias import bias
-from snnconvert.calibration.recipes import first, from_document, to_document
-from snnconvert.calibration.reconstruction import reconstruct
-from snnconvert.calibration.side_by_side import correct
+from snnconvert.calibration import RECIPES, Recipe, find_recipe, to_toml
+from snnconvert.calibration.recipes import from_document, to_document
 from snnconvert.calibration.student import Settings
-from snnconvert.converter.errors import CalibrationRefused, UsageError
-from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.thresholds import Thresholds
-
-
-@pytest.fixture(scope="module")
-def graph() -> PreparedGraph:
-    torch.manual_seed(0)
-    layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
-    return prepare(nn.Sequential(*layers).eval(), torch.randn(2, 1, 8, 8))
-
-
-@pytest.fixture(scope="module")
-def batches() -> tuple[Tensor, ...]:
-    return torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(1)).split(8)
-
+from snnconvert.converter.errors import UsageError
 
 LEARNING = Recipe("mine", corrections=("bias",), reconstruction=Settings(iterations=4), augment=("flip",))
 
 
-def same(one: Thresholds, other: Thresholds) -> bool:
-    """Return whether thresholds, corrections and weights are equal."""
-    tensors = [
-        [*t.values.values(), *t.weights.values(), *(v for c in t.corrections.values() for v in c if v is not None)]
-        for t in (one, other)
-    ]
-    return len(tensors[0]) == len(tensors[1]) and all(map(torch.equal, *tensors))
-
-
-@pytest.mark.parametrize("recipe", [*RECIPES.values(), LEARNING, replace(LEARNING, rule="percentile", percentile=99.0)])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *RECIPES.values(),
+        LEARNING,
+        replace(LEARNING, rule="percentile", percentile=99.0),
+        replace(LEARNING, mixed_steps=1.5),
+    ],
+)
 def test_toml_keeps_a_recipe(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(to_toml(recipe))
@@ -67,6 +46,10 @@ def test_names_are_those_of_the_recipes() -> None:
         ("corrections = 'bias'", "corrections is a tuple"),
         ("augment = ['mirror']", "unknown augmentation 'mirror'"),
         ("percentile = 'high'", "percentile is a number such as 99.9, got 'high'"),
+        ("mixed_steps = 0.5", "mixed steps are allowed so many times the spikes, 1 or more, got 0.5"),
+        ("mixed_steps = inf", "1 or more, got inf"),
+        ("mixed_steps = nan", "1 or more, got nan"),
+        ("mixed_steps = 'many'", "mixed_steps is a float such as 1.0, got 'many'"),
         ("[reconstruction]\nscope = 'all'", "unknown scope 'all'"),
         ("[reconstruction]\nlearn = ['wieght']", "unknown thing to learn 'wieght'"),
         ("[reconstruction]\niterations = 0", "expected at least one iteration"),
@@ -90,55 +73,19 @@ def test_unknown_names_and_files_are_refused(tmp_path: Path) -> None:
         find_recipe(str(tmp_path / "none.toml"))
 
 
-def test_a_recipe_is_its_steps(graph: PreparedGraph, batches: Any) -> None:
-    recipe = replace(LEARNING, augment=())
-    found = calibrate(graph, batches, steps=4, recipe=recipe, neuron="two-phase")
-    by_hand = observe(graph, batches).thresholds(graph, steps=4)
-    by_hand = correct(graph, by_hand, batches, bias, name="bias", neuron="two-phase")
-    by_hand = reconstruct(graph, by_hand, lambda epoch: batches, neuron="two-phase", settings=Settings(iterations=4))
-    assert same(found, by_hand)
-    assert [step["name"] for step in found.source["corrections"]] == ["bias", "reconstruction"]
-    assert found.neuron == "two-phase"
+@pytest.mark.parametrize("budget", [0.0, 0.999, -1.0, math.nan, math.inf])
+def test_a_budget_is_a_number_of_at_least_one(budget: float) -> None:
+    Recipe(mixed_steps=1).check()
+    with pytest.raises(UsageError, match="mixed steps are allowed so many times the spikes, 1 or more"):
+        Recipe(mixed_steps=budget).check()
 
 
-def test_augmentation_changes_what_is_learned_and_repeats(graph: PreparedGraph, batches: Any) -> None:
-    plain, one, again, other = (
-        calibrate(graph, batches, steps=4, recipe=replace(LEARNING, augment=a), neuron="two-phase", seed=seed)
-        for a, seed in (((), 0), (("flip",), 0), (("flip",), 0), (("flip",), 1))
-    )
-    assert same(one, again)
-    assert not same(one, plain)
-    assert not same(one, other)
+def test_images_are_needed_for_more_than_thresholds() -> None:
+    needs = {name: recipe.needs_images for name, recipe in RECIPES.items()}
+    assert needs == {"thresholds": False, "fast": True, "balanced": True, "best": True}
+    assert Recipe(mixed_steps=1.25).needs_images
 
 
-def test_corrections_are_left_out_where_they_are_for_other_neurons(graph: PreparedGraph, batches: Any) -> None:
-    recipe = Recipe("both", corrections=("bias", "ftbc", "da-qcfs"))
-    names = {
-        neuron: [
-            s["name"] for s in calibrate(graph, batches, steps=4, recipe=recipe, neuron=neuron).source["corrections"]
-        ]
-        for neuron in ("if", "two-phase", "tpp")
-    }
-    assert names == {"if": ["bias", "ftbc"], "two-phase": ["bias", "da-qcfs"], "tpp": ["bias"]}
-
-
-def test_corrections_see_as_many_images_as_the_recipe_says(graph: PreparedGraph, batches: Any) -> None:
-    recipe = Recipe("few", corrections=("bias",), correction_images=10)
-    found = calibrate(graph, batches, steps=4, recipe=recipe, neuron="tpp")
-    assert found.source["corrections"] == [{"name": "bias", "images": 10}]
-    assert [len(x) for (x,) in first(batches, 10)] == [8, 2]
-    assert [len(x) for (x,) in first(batches, 8)] == [8]
-
-
-def test_thresholds_need_no_neuron_and_one_pass(graph: PreparedGraph, batches: Any) -> None:
-    found = calibrate(graph, iter(batches), steps=4, rule="max", per="layer")
-    assert (found.rule, found.per, found.neuron, found.corrections) == ("max", "layer", None, {})
-
-
-def test_what_a_recipe_needs_is_asked_for(graph: PreparedGraph, batches: Any) -> None:
-    with pytest.raises(UsageError, match="recipe 'fast' corrects neurons\nhint: name them: neuron=if or two-phase"):
-        calibrate(graph, batches, steps=4, recipe="fast")
-    with pytest.raises(CalibrationRefused, match="reads the images several times, and these can be read once"):
-        calibrate(graph, iter(batches), steps=4, recipe="fast", neuron="tpp")
-    with pytest.raises(UsageError, match="unknown neuron 'lif'"):
-        follow(RECIPES["fast"], graph, observe(graph, batches), lambda epoch: batches, neuron="lif", steps=4)
+def test_the_percentile_is_the_stated_or_the_usual_one() -> None:
+    assert Recipe().percent == 99.9
+    assert Recipe(rule="percentile", percentile=98.0).percent == 98.0

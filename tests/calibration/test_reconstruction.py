@@ -54,7 +54,7 @@ def test_loss_and_error_fall_on_images_held_out(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, scope: str, neuron: str
 ) -> None:
     def loss(given: Thresholds) -> float:
-        return Student(graph, given, neuron, Settings(scope=scope), {}).loss((many[800:],)).item()
+        return Student(graph, given, neuron, replace(FAST, scope=scope), {}).loss((many[800:],)).item()
 
     settings = replace(FAST, scope=scope)
     found = reconstruct(graph, thresholds, epochs(many[:800]), neuron=neuron, settings=settings)
@@ -207,8 +207,9 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 def test_a_checkpoint_is_written_once_a_minute(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, tmp_path: Path
 ) -> None:
+    path = tmp_path / "state"
     with pytest.raises(Stop):
-        reconstruct(graph, thresholds, epochs(many[:50]), neuron="if", checkpoint=tmp_path / "state", report=halted(1))
+        reconstruct(graph, thresholds, epochs(many[:50]), neuron="if", settings=FAST, checkpoint=path, report=halted(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,6 +232,10 @@ def other_correction(thresholds: Thresholds) -> Thresholds:
     return replace(thresholds, corrections={"relu": Correction(potential=torch.ones(4))})
 
 
+def other_bursts(thresholds: Thresholds) -> Thresholds:
+    return replace(thresholds, bursts={"relu": 2})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -241,6 +246,7 @@ def other_correction(thresholds: Thresholds) -> Thresholds:
         {"initial_potential": 0.25},
         {"thresholds": other_values},
         {"thresholds": other_correction},
+        {"thresholds": other_bursts},
     ],
     ids=str,
 )

@@ -12,13 +12,12 @@ from scipy.stats import entropy
 from torch import Tensor, fx, nn
 
 from snnconvert.calibration.side_by_side import activations
-from snnconvert.calibration.straight_through import straight_through
+from snnconvert.calibration.straight_through import rounded, straight_through
 from snnconvert.calibration.student import LEARNED, SCOPES, Settings, Student, divergence, ends
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.graph.sites import site_of
 from snnconvert.converter.neurons import NEURONS, Correction
-from snnconvert.converter.neurons.two_phase import rounded_count
 from snnconvert.converter.thresholds import Thresholds
 
 
@@ -75,7 +74,8 @@ def corrected(graph: PreparedGraph, thresholds: Thresholds, seed: int = 0) -> Th
 
 
 def student(graph: PreparedGraph, thresholds: Thresholds, neuron: str, **settings: Any) -> Student:
-    return Student(graph, thresholds, neuron, Settings(**settings), {})
+    few = {"iterations": 1, "mixed": False}  # so few that nothing is compiled
+    return Student(graph, thresholds, neuron, Settings(**few | settings), {})
 
 
 def leaves(output: Any) -> list[Tensor]:
@@ -196,7 +196,7 @@ def test_gradients_of_a_layer_are_those_of_its_own_loss(
     weight, a = net.conv.weight.detach().clone().requires_grad_(), F.relu(net.conv(x)).detach()
     theta = thresholds.values[graph.sites[0].name][:, None, None]
     z = F.conv2d(x, weight, net.conv.bias.detach(), padding=1)
-    out = straight_through(z, torch.zeros(1), theta, theta, fire=lambda v: rounded_count(v, 4), low=0, steps=4)
+    out = straight_through(z, torch.zeros(1), theta, theta, fire=rounded, most=4)
     ((out - a).square().mean() / a.square().mean() / 2).backward()  # the mean over two sites
     assert torch.allclose(found.weights["conv_weight_value"].grad, weight.grad, atol=1e-6)  # type: ignore[arg-type]
 
@@ -210,6 +210,9 @@ def test_the_loss_of_a_network_is_the_divergence_of_its_outputs(
     expected = entropy(teacher.numpy(), model(x).softmax(1).numpy(), axis=1).mean()
     losses = {scope: student(graph, thresholds, "two-phase", scope=scope).loss((x,)).item() for scope in SCOPES}
     assert losses["network"] == pytest.approx(expected, rel=1e-3)
+    softer = [(m(x) / 3).softmax(1).detach().numpy() for m in (graph.module, model)]
+    warm = student(graph, thresholds, "two-phase", temperature=3.0).loss((x,)).item()
+    assert warm == pytest.approx(9 * entropy(*softer, axis=1).mean(), rel=1e-3)
     errors = []
     for child, (_, activation) in activations(graph, (x,))[1].items():
         site = graph.module.get_submodule(child)
@@ -228,6 +231,9 @@ def test_divergences_are_those_of_scipy_and_numpy() -> None:
         expected = ((one - two).numpy() ** 2).mean() / (two.numpy() ** 2).mean()
         assert float(divergence(one, two)) == pytest.approx(expected)
     assert float(divergence(torch.zeros(5, 1), torch.zeros(5, 1))) == 0
+    a, b = torch.randn(2, 5, 4).double()
+    expected = 9 * entropy((b / 3).softmax(1).numpy(), (a / 3).softmax(1).numpy(), axis=1).mean()
+    assert float(divergence(a, b, temperature=3.0)) == pytest.approx(expected)
 
 
 def on_every_path(graph: fx.Graph, node: fx.Node) -> bool:

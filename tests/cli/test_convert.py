@@ -131,8 +131,54 @@ def test_the_fewest_steps_within_a_drop(run: Callable[..., Any]) -> None:
 def test_without_images_a_recipe_that_needs_them_is_refused(run: Callable[..., Any], calibration: Path) -> None:
     result = run("convert", MODEL, "--calibration", calibration, "--recipe", "fast")
     assert result.code == 2
-    assert "recipe 'fast' corrects the network on training images, and none are given" in result.stderr
+    assert "recipe 'fast' looks at training images, and none are given" in result.stderr
     assert "add --data, or use --recipe thresholds" in result.stderr
+    result = run("convert", MODEL, "--calibration", calibration, "--mixed-steps", 1.5)
+    assert result.code == 2
+    assert "recipe 'thresholds' with mixed steps looks at training images, and none are given" in result.stderr
+
+
+def test_mixed_steps_are_said_shown_and_used(run: Callable[..., Any]) -> None:
+    words = ("convert", MODEL, "--data", DATA, "--images", 60, "--recipe", "fast", "-T", 4, "--neuron", "two-phase")
+    result = run(*words, "--mixed-steps", 1.5, "-o", "mixed.snn", "--json")
+    assert result.code == 0, result.stderr
+    found, (model, _) = result.document, load(Path("mixed.snn"))
+    bursts, account = model.thresholds.bursts, model.thresholds.source["mixed_steps"]
+    assert bursts
+    longest, ratio = max(bursts.values()), account["times_the_spikes"]
+    assert 1 < ratio <= 1.5
+    assert f"bursts at {len(bursts)} of 7 sites, {ratio:.2f} times the spikes" in result.stderr
+    assert found["calibration"]["mixed_steps"] == account
+    assert (found["recipe"]["mixed_steps"], found["method"]["mixed_steps"]) == (1.5, 1.5)
+    assert (found["levels"], found["spike_type"]) == (4 * longest + 1, f"binary, bursts of up to {longest} a step")
+    shown = run("show", "mixed.snn", "--json").document
+    assert {site["name"]: site["burst"] for site in shown["sites"] if site["burst"] > 1} == bursts
+    said = run("show", "mixed.snn").stdout
+    assert f"bursts of up to {longest} a step" in said
+    assert "mixed_steps budget 1.5" in said
+    assert all(f"{name} {burst}" in said for name, burst in bursts.items())
+    assert "mixed_steps = 1.5" in run("recipe", "mixed.snn").stdout
+
+
+def test_mixed_steps_that_cannot_be_are_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("convert", MODEL, "--data", DATA, "--images", 20)
+    result = run(*words, "--mixed-steps", 1.5, "--shuffle", "shared")
+    assert result.code == 2
+    assert "--shuffle re-orders single spikes, and --mixed-steps lets sites fire bursts" in result.stderr
+    for budget, message in (
+        (0.5, "Invalid value for '--mixed-steps'"),
+        ("nan", "Invalid value for '--mixed-steps'"),
+        ("inf", "so many times the spikes, 1 or more, got inf"),
+    ):
+        result = run(*words, "--mixed-steps", budget)
+        assert result.code == 2
+        assert message in result.stderr
+    recipe = tmp_path / "mixed.toml"
+    recipe.write_text('name = "mixed"\nmixed_steps = 2.0\n')
+    result = run(*words, "--recipe", recipe, "--shuffle", "shared", "--neuron", "two-phase", "-T", 2)
+    assert result.code == 2
+    assert "shuffling re-orders single spikes, and some sites fire bursts" in result.stderr
+    assert not list(tmp_path.glob("*.snn"))
 
 
 @pytest.mark.parametrize(

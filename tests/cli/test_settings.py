@@ -12,6 +12,7 @@ SILENT: dict[str, Any] = {
     "rule": None,
     "per": None,
     "percentile": None,
+    "mixed_steps": None,
     "initial_potential": None,
     "shuffle": "none",
     "seed": 0,
@@ -47,8 +48,17 @@ def test_optimal_takes_flags_that_agree(agreeing: dict[str, Any]) -> None:
         ({"percentile": 99.0}, "--percentile has no meaning without --rule percentile"),
         ({"percentile": 99.0, "rule": "max"}, "--percentile has no meaning with --rule max"),
         ({"initial_potential": 0.5}, "--initial-potential is a choice of --neuron if, but the neuron is tpp"),
+        (
+            {"mixed_steps": 1.5, "shuffle": "shared"},
+            "--shuffle re-orders single spikes, and --mixed-steps lets sites fire bursts\nhint: drop one",
+        ),
     ],
 )
 def test_contradictions(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         settle(**SILENT | flags)
+
+
+@pytest.mark.parametrize("flags", [{"mixed_steps": 1.5}, {"mixed_steps": 1.0, "shuffle": "shared"}])
+def test_mixed_steps_are_remembered(flags: dict[str, Any]) -> None:
+    assert settle(**SILENT | flags) == Recipe(**flags)

@@ -174,5 +174,5 @@ def test_truncated_and_foreign_files_are_refused(parts: Parts, tmp_path: Path) -
     with pytest.raises(ArtefactRefused, match=r"not a \.snn file"):
         load(path)
     write_tensors(path, tensors, "snnconvert", document | {"format": FORMAT + 1})
-    with pytest.raises(ArtefactRefused, match="has format 3"):
+    with pytest.raises(ArtefactRefused, match=f"has format {FORMAT + 1}, .* reads up to {FORMAT}"):
         load(path)

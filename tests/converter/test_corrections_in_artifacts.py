@@ -184,20 +184,22 @@ def parts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_files_of_the_first_format_are_read(neuron: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "without"), [(1, ("neuron", "bursts")), (2, ("bursts",))])
+def test_files_of_earlier_formats_are_read(version: int, without: tuple[str, ...], neuron: str, tmp_path: Path) -> None:
     graph = prepared()
     values = {site.name: torch.full((1,), 0.7) for site in graph.sites}
     original = convert(graph, Thresholds(values, None, "given", "layer"), neuron=neuron, steps=STEPS)
     save(tmp_path / "x.snn", original, {"a": 1})
     tensors, document = parts(tmp_path / "x.snn")
     assert {name.split(".")[0] for name in tensors} == {"weights", "threshold"}
-    assert document["format"] == FORMAT == 2
-    del document["thresholds"]["neuron"]  # which is all that format 1 does not have
-    write_tensors(tmp_path / "old.snn", tensors, "snnconvert", document | {"format": 1})
+    assert document["format"] == FORMAT == 3
+    for name in without:  # which is all that the earlier format does not have
+        del document["thresholds"][name]
+    write_tensors(tmp_path / "old.snn", tensors, "snnconvert", document | {"format": version})
     loaded, about = load(tmp_path / "old.snn")
     assert about == {"a": 1}
     assert loaded.thresholds.neuron is None
-    assert loaded.thresholds.weights == {}
+    assert loaded.thresholds.weights == loaded.thresholds.bursts == {}
     assert torch.equal(loaded(images()), original(images()))
 
 

@@ -1,6 +1,7 @@
 """Thresholds know which network and which window they are for."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -153,3 +154,29 @@ def test_corrections_take_the_type_of_the_network_too(graph: PreparedGraph, thre
         assert (tensor == torch.tensor(1 / 3)).all()
     assert (found.neuron, found.steps, found.source) == ("if", 8, {"images": 10})
     assert third.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("bursts", "message"),
+    [
+        (
+            {"2": 4},
+            "bursts of 4 spikes at 2: no site, or no whole number from 1 to 256\nhint: calibrate this network again",
+        ),
+        ({"3": 0}, "bursts of 0 spikes at 3"),
+        ({"1": 2, "3": -2}, "bursts of -2 spikes at 3"),
+        ({"3": 2.0}, r"bursts of 2\.0 spikes at 3"),
+        ({"3": True}, "bursts of True spikes at 3"),
+        ({"3": "4"}, "bursts of '4' spikes at 3"),
+    ],
+)
+def test_bursts_that_are_none_are_refused(
+    graph: PreparedGraph, thresholds: Thresholds, bursts: dict[str, Any], message: str
+) -> None:
+    replace(thresholds, bursts={"1": 1, "3": 16}).check(graph, 8, "tpp")
+    with pytest.raises(CalibrationRefused, match=message):
+        replace(thresholds, bursts=bursts).check(graph, 8, "tpp")
+
+
+def test_bursts_stay_when_the_type_of_number_changes(graph: PreparedGraph, thresholds: Thresholds) -> None:
+    assert replace(thresholds, bursts={"1": 4}).to(graph).bursts == {"1": 4}
