@@ -56,7 +56,8 @@ class Watch(fx.Interpreter):
         largest = activation.amax(others)
         if site.signed:
             largest = torch.maximum(largest, -activation.amin(others))
-        self.histograms[site.name].add(self._sampled(activation.movedim(site.axis, 1)).abs(), largest)
+        sampled = self._sampled(activation.movedim(site.axis, 1))
+        self.histograms[site.name].add(sampled.abs() if site.signed else sampled, largest)
         return activation
 
 

@@ -105,7 +105,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(),
-        Recipe("fast", sample=7, corrections=_MEAN, correction_images=100),
+        Recipe("fast", sample=16, corrections=_MEAN, correction_images=50),
         Recipe("balanced", images=5000, corrections=_MEAN, reconstruction=Settings(iterations=300)),
         Recipe(
             "best",
