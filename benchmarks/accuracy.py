@@ -11,6 +11,7 @@ from its checkpoint (``--work``) after a kill. An ANN is nearly perfect on its t
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from real_weights import NETWORKS, load, measured, read
 from torch import Tensor
 
 from snnconvert import convert, evaluate, load_model, observe, open_dataset, prepare
-from snnconvert.calibration import Recipe, attribute, find_recipe, first, follow
+from snnconvert.calibration import Recipe, attribute, find_recipe, first, follow, to_document
 from snnconvert.calibration.attribution import PARTS
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.simulation import SpikingModel
@@ -55,12 +56,12 @@ class Images:
             yield self.images[part]
 
 
-def open_network(name: str, shared: Path) -> tuple[PreparedGraph, ImageData, ImageData]:
-    """Return a prepared network, its training and its test images."""
+def open_network(name: str, shared: Path, data: str | None = None) -> tuple[PreparedGraph, ImageData, ImageData]:
+    """Return a prepared network, its training and its test images; ``data`` is others for the embedded one."""
     if name == EMBEDDED:
         loaded = load_model(f"zoo:{name}")
         train, test = (
-            open_dataset("fashion-mnist", split=split, preprocessing=loaded.preprocessing)
+            open_dataset(data or "fashion-mnist", split=split, preprocessing=loaded.preprocessing)
             for split in ("train", "test")
         )
         model = loaded.model
@@ -152,7 +153,12 @@ def _last(data: ImageData, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]
             yield images[kept], labels[kept], positions[kept]
 
 
-_KEYS = ("network", "neuron", "T", "recipe", "calibration_seed", "split")
+_KEYS = ("network", "neuron", "T", "recipe", "made_by", "calibration_seed", "split")
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Return a short hash of what ``recipe`` does, so that a cell is measured again when that changes."""
+    return hashlib.sha256(json.dumps(to_document(recipe), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _recipe(name: str, options: Any) -> Recipe:
@@ -171,6 +177,7 @@ def cells(options: Any) -> list[dict[str, Any]]:
             "neuron": neuron,
             "T": steps,
             "recipe": options.recipe,
+            "made_by": fingerprint(_recipe(options.recipe, options)),
             "calibration_seed": seed,
             "split": f"last {options.validation} of train" if options.validation else "test",
         }
@@ -214,7 +221,9 @@ def document(found: list[dict[str, Any]]) -> str:
         rows = [cell for cell in found if cell["network"] == network]
         for c in sorted(rows, key=lambda c: (NEURONS.index(c["neuron"]), c["T"], c["recipe"], c["calibration_seed"])):
             snn = f"{c['snn']:.2f}" + ("" if c["std"] is None else f" ± {c['std']:.2f}")
+            learned = [step["iterations"] for step in c["corrections"] if step["name"] == "reconstruction"]
             made = f"{c['calibration_images']} images, seed {c['calibration_seed']}"
+            made += f", {learned[0]} iterations" if learned else ""
             paired = f"{c['difference']:+.2f} [{c['ci95'][0]:+.2f}, {c['ci95'][1]:+.2f}]"
             lines.append(
                 f"| {c['neuron']} | {c['T']} | {c['recipe']} | {made} | {c['ann']:.2f} | {snn} | {paired} "
@@ -256,8 +265,7 @@ def main() -> None:
             print(json.dumps(cell), flush=True)
             with options.log.open("a") as log:
                 log.write(json.dumps(cell) + "\n")
-            if options.log.name == "accuracy.jsonl":
-                options.log.with_suffix(".md").write_text(document(read(options.log)))
+    options.log.with_suffix(".md").write_text(document(read(options.log)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Floor 2: data come in; thresholds, corrections and weights go out."""
 
-from .adequacy import Adequacy, Drift, drift, observe_halves, split_half
+from .adequacy import Adequacy, observe_halves, split_half
 from .attribution import Attribution, attribute
 from .batch_norm import thresholds_from_batch_norm
 from .calibration import Calibration
+from .drift import Drift, drift
 from .follow import calibrate, first, follow
 from .observer import observe
 from .recipes import RECIPES, Recipe, find_recipe, from_document, to_document, to_toml

@@ -5,11 +5,12 @@ At each site the output o of the neurons differs from the activation a of the ne
     a = f(z_ann)  ->  f(z)  ->  clip(f(z), h)  ->  r = h N / T  ->  o
          inherited    clipped         quantisation    temporal or stochastic
 
-z is the mean over the window of what comes in, f the activation, h the height of a spike: theta, unless corrected; then
-theta h / theta = h is the most that a window can carry. N is the rounded count of a mean that comes in evenly,
+z is the mean over the window of what comes in, f the activation, h what a neuron says that fires as often as it can:
+theta, unless corrected. N is the rounded count of a mean that comes in evenly,
 
     N = clip(floor((sum_t (z + b[t]) + v0) / theta + 1/2), 0, T),   -T instead of 0 where the site is signed
 
+(with bursts of m spikes T m in the place of T, and theta / m in that of theta)
 with the bias b and the initial potential v0 of calibration, so that what a correction does counts as quantisation;
 streaming neurons have their own initial potential and shift in the place of 1/2. Streaming neurons then miss N by the
 unevenness of what comes in, o - r. The count of TPP neurons is floor(E) or floor(E) + 1, with E its mean and p the

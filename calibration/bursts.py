@@ -14,14 +14,14 @@ and Zeng 2022 (arXiv 2204.13271), who let every neuron fire them; a budget over 
 quantisation, as in Dong et al. 2019 (arXiv 1905.03696), with measured errors in the place of curvature.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from snnconvert.converter.convert import convert
-from snnconvert.converter.errors import UsageError
+from snnconvert.converter.errors import CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.neurons import tpp
 from snnconvert.converter.thresholds import Thresholds
@@ -64,7 +64,7 @@ def share_out(errors: Mapping[str, float], spikes: Mapping[str, float], budget: 
 def with_bursts(
     graph: PreparedGraph,
     thresholds: Thresholds,
-    batches: Sequence[Any],
+    batches: Iterable[Any],
     thresholds_for: Callable[[int], Thresholds],
     *,
     neuron: str,
@@ -83,12 +83,14 @@ def with_bursts(
 
     Raises:
         UsageError: the budget is below 1.
-        CalibrationRefused: as for `attribute`.
+        CalibrationRefused: thresholds without a window, or as for `attribute`.
     """
-    assert thresholds.steps is not None
+    batches, steps = list(batches), thresholds.steps
+    if steps is None:
+        raise CalibrationRefused(f"{thresholds.rule} thresholds are for any T, bursts for one", "compute them for T")
 
     def spikes(settled: Thresholds) -> dict[str, float]:
-        model = convert(graph, settled, neuron=neuron, **options | {"steps": settled.steps})
+        model = convert(graph, settled, neuron=neuron, **options | {"steps": steps})
         total = dict.fromkeys(settled.values, 0.0)
         for batch in batches:
             for name, counts in model.activity(*first_inputs(graph, batch)).items():
@@ -99,10 +101,10 @@ def with_bursts(
     before = spikes(thresholds)
     bursts = share_out({entry.site: entry.own for entry in found.sites}, before, budget)
     if neuron == "tpp":
-        bursts = {site: m for site, burst in bursts.items() if (m := min(burst, tpp.LONGEST // thresholds.steps)) > 1}
+        bursts = {site: m for site, burst in bursts.items() if (m := min(burst, tpp.LONGEST // steps)) > 1}
     values: dict[str, Tensor] = dict(thresholds.values)
     for burst in set(bursts.values()):
-        longer = thresholds_for(thresholds.steps * burst).values
+        longer = thresholds_for(steps * burst).values
         values |= {name: longer[name] for name, m in bursts.items() if m == burst}
     mixed = replace(thresholds, values=values, bursts=bursts)
     times = sum(spikes(mixed).values()) / max(sum(before.values()), 1e-12)

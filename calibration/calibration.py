@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from torch import Tensor
 
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused, UsageError, check_steps, choice, listed
 from snnconvert.converter.graph import PreparedGraph
-from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
-from snnconvert.converter.thresholds import Thresholds
+from snnconvert.converter.thresholds import Thresholds, alike, norms
 
 from .gaussian import Moments
 from .histogram import Histogram
@@ -89,7 +87,8 @@ class Calibration:
         source = {"images": self.images, **({"sha256": self.sha256} if self.sha256 else {}), **self.about}
         window = steps if rule in DEPENDS_ON_STEPS else None
         said = *_describe(silent, per, values, _SILENT), *_describe(doubtful, per, values, DOUBTS.get(rule, ""))
-        return Thresholds(values, window, rule, per, source, (*self.warnings, *said)).to(graph)
+        warnings = (*self.warnings, *said)
+        return Thresholds(values, window, rule, per, source, warnings, network=self.weights).to(graph)
 
     def _of(self, name: str, per: str) -> tuple[Histogram, Moments | None]:
         """Return what is known of a site's channels, or of all of them together."""
@@ -108,7 +107,7 @@ class Calibration:
                 f"the first difference at {different[0]}",
                 "run snnconvert calibrate on this model",
             )
-        if self.weights and not _alike(self.weights, norms(graph)):
+        if self.weights and not alike(self.weights, norms(graph)):
             raise CalibrationRefused(
                 "the calibration is of a network with the same sites but other weights",
                 "run snnconvert calibrate on this model",
@@ -175,15 +174,21 @@ class Calibration:
             raise ArtefactRefused(f"{path} is a damaged .calib file ({error})", "calibrate again") from error
 
 
-def norms(graph: PreparedGraph) -> tuple[float, ...]:
-    """Return the norm of each constant of ``graph``."""
-    nodes = [node for node in graph.module.graph.nodes if node.op == "get_attr"]
-    return tuple(float(attribute(graph.module, str(node.target)).double().norm()) for node in nodes)
+def same_network(first: Calibration, second: Calibration, seen: bool = False) -> None:
+    """Check that both are of one network; with ``seen``, that both saw images.
 
-
-def _alike(expected: tuple[float, ...], found: tuple[float, ...]) -> bool:
-    """Return whether norms agree but for what another machine's arithmetic makes of them."""
-    return len(expected) == len(found) and all(map(partial(math.isclose, rel_tol=1e-4), expected, found))
+    Raises:
+        CalibrationRefused: they are not, or did not.
+    """
+    sites = [{name: len(h.maximum) for name, h in c.histograms.items()} for c in (first, second)]
+    if sites[0] != sites[1] or (first.weights and second.weights and not alike(first.weights, second.weights)):
+        raise CalibrationRefused(
+            f"the two calibrations are of different networks: {len(sites[0])} sites against {len(sites[1])}"
+            + ", with other weights" * (sites[0] == sites[1]),
+            "calibrate one network with both",
+        )
+    if seen and not (first.images and second.images):
+        raise CalibrationRefused("one part of the calibration holds no image", "use two batches of images or more")
 
 
 def refuse_dead(histograms: dict[str, Histogram], graph: PreparedGraph) -> None:

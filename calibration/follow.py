@@ -38,7 +38,7 @@ def follow(
     neuron: str,
     steps: int,
     seed: int = 0,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     **options: Any,
 ) -> Thresholds:
@@ -79,9 +79,16 @@ def follow(
             key = ((seed * _PRIME + epoch) * _PRIME + number) % 2**63
             yield tuple(augmented(x, recipe.augment, key) for x in first_inputs(graph, batch))
 
-    settings = replace(recipe.reconstruction, seed=seed)
     return reconstruct(
-        graph, found, changed, neuron=neuron, settings=settings, checkpoint=checkpoint, report=report, **options
+        graph,
+        found,
+        changed,
+        neuron=neuron,
+        settings=recipe.reconstruction,
+        seed=seed,
+        checkpoint=checkpoint,
+        report=report,
+        **options,
     )
 
 
@@ -127,9 +134,12 @@ def calibrate(
     """
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
     chosen = replace(chosen, rule=rule or chosen.rule, per=per or chosen.per)
+    chosen.check()
+    if neuron is not None:
+        choice("neuron", neuron, tuple(NEURONS))
     read: Images = batches if callable(batches) else lambda epoch: batches
-    observed = observe(graph, read(0), images=images, sample=chosen.sample)
     if not chosen.needs_images:
+        observed = observe(graph, read(0), images=images, sample=chosen.sample)
         return observed.thresholds(graph, steps=steps, rule=chosen.rule, per=chosen.per, percent=chosen.percent)
     if neuron is None:
         raise UsageError(f"recipe {chosen.name!r} corrects neurons", f"name them: neuron={' or '.join(NEURONS)}")
@@ -138,5 +148,6 @@ def calibrate(
             f"recipe {chosen.name!r} reads the images several times, and these can be read once",
             "give a list, a data loader, or a function of the epoch",
         )
+    observed = observe(graph, read(0), images=images, sample=chosen.sample)
     limited: Images = read if images is None else lambda epoch: first(read(epoch), images)
     return follow(chosen, graph, observed, limited, neuron=neuron, steps=steps, **options)

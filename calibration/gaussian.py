@@ -78,6 +78,11 @@ class Moments:
         parts = (torch.stack([old, new.cpu()]) for old, new in zip(mine, found, strict=True))
         self.count, self.mean, self.squares = _joined(*parts)
 
+    def joined(self, other: "Moments") -> "Moments":
+        """Return the moments of both."""
+        mine, its = ((m.count, m.mean, m.squares) for m in (self, other))
+        return Moments(*_joined(*(torch.stack(pair) for pair in zip(mine, its, strict=True))), self.signed)
+
     def merged(self) -> "Moments":
         """Return the moments of all channels together, [1]."""
         count, mean, squares = (f[None] for f in _joined(self.count, self.mean, self.squares))

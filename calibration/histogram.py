@@ -118,3 +118,11 @@ def _exponent(maximum: Tensor) -> Tensor:
     mantissa, exponent = torch.frexp(maximum)
     exponent = exponent.long() - (mantissa == 0.5).long()
     return torch.where(maximum > 0, exponent.clamp(min=_SMALLEST), torch.tensor(_EMPTY))
+
+
+def covered(one: Histogram, other: Histogram) -> tuple[Histogram, ...]:
+    """Return both with bins as wide as the wider ones of each channel."""
+    both = tuple(Histogram(h.counts.clone(), h.exponent.clone(), h.maximum) for h in (one, other))
+    for histogram in both:
+        histogram._cover(torch.maximum(one.exponent, other.exponent))
+    return both

@@ -9,8 +9,9 @@ from torch import Tensor, fx
 
 from snnconvert.converter.errors import CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, Site
+from snnconvert.converter.thresholds import norms
 
-from .calibration import Calibration, norms, refuse_dead
+from .calibration import Calibration, refuse_dead
 from .gaussian import Moments
 from .histogram import Histogram
 

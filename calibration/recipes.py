@@ -93,6 +93,8 @@ class Recipe:
             self.reconstruction.check()
         if not 1 <= self.mixed_steps < math.inf:
             raise UsageError(f"mixed steps are allowed so many times the spikes, 1 or more, got {self.mixed_steps}")
+        if not 0 < self.percent <= 100:
+            raise UsageError(f"a percentile lies between 0 and 100, got {self.percent}")
         for name in ("images", "sample", "correction_images"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -125,7 +127,7 @@ def find_recipe(reference: str) -> Recipe:
     Raises:
         UsageError: there is no such recipe or file, or the file holds what no recipe has.
     """
-    if Path(reference).suffix != ".toml":
+    if Path(reference).suffix.lower() != ".toml":
         return RECIPES[choice("recipe", reference, tuple(RECIPES))]
     try:
         document = tomllib.loads(Path(reference).read_text())

@@ -51,7 +51,8 @@ def reconstruct(
     *,
     neuron: str,
     settings: Settings = DEFAULT,
-    checkpoint: Path | None = None,
+    seed: int = 0,
+    checkpoint: Path | str | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     **options: Any,
 ) -> Thresholds:
@@ -61,6 +62,7 @@ def reconstruct(
         thresholds: for one window; where learning starts.
         batches: number of the epoch -> batches of unlabelled training images, the same ones each time it is asked.
         settings: how to learn.
+        seed: of random counts.
         checkpoint: file that keeps the state once a minute; if it exists, learning goes on from there.
         report: called after each step.
         options: further arguments of `convert`.
@@ -76,17 +78,17 @@ def reconstruct(
             f"{thresholds.rule} thresholds are for any T, corrections for one", "compute them for T"
         )
     convert(graph, thresholds, neuron=neuron, steps=thresholds.steps, **options)  # which checks them
-    student = Student(graph, thresholds, neuron, settings, options)
+    student = Student(graph, thresholds, neuron, settings, options, seed)
     optimiser = torch.optim.Adam(student.groups(), betas=(0.9, 0.99))
-    run = _Run(student, optimiser, settings, checkpoint)
+    run = _Run(student, optimiser, settings, batches, seed, None if checkpoint is None else Path(checkpoint))
     started, begun = time.perf_counter(), run.done
-    for inputs in run.inputs(batches):
+    for inputs in run.inputs():
         run.step(inputs)
         left = (time.perf_counter() - started) / (run.done - begun) * (settings.iterations - run.done)
         report(Progress(run.done, settings.iterations, run.loss, left))
-    about = {"name": "reconstruction", "images": run.images, "loss": run.loss, **asdict(settings)}
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+    about = {"name": "reconstruction", "images": run.images, "loss": run.loss, "seed": seed, **asdict(settings)}
+    if run.checkpoint is not None:
+        run.checkpoint.unlink(missing_ok=True)
     found = student.thresholds()
     corrections = [*thresholds.source.get("corrections", []), about | {"learn": list(settings.learn)}]
     return replace(found, source=thresholds.source | {"corrections": corrections})
@@ -96,21 +98,28 @@ class _Run:
     """The state of a reconstruction: the student, the optimiser, and where among the batches it is."""
 
     def __init__(
-        self, student: Student, optimiser: torch.optim.Optimizer, settings: Settings, checkpoint: Path | None
+        self,
+        student: Student,
+        optimiser: torch.optim.Optimizer,
+        settings: Settings,
+        batches: Callable[[int], Iterable[Any]],
+        seed: int,
+        checkpoint: Path | None,
     ) -> None:
         self.student, self.optimiser, self.settings, self.checkpoint = student, optimiser, settings, checkpoint
+        self.batches, self.seed = batches, seed
         self.rates = [group["lr"] for group in optimiser.param_groups]
         self.done, self.epoch, self.position, self.images, self.loss = 0, 0, 0, 0, math.nan
         self.saved = time.perf_counter()
-        self.identity = self._identity()
+        self.identity = {} if checkpoint is None else self._identity()
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
 
-    def inputs(self, batches: Callable[[int], Iterable[Any]]) -> Iterator[tuple[Tensor, ...]]:
+    def inputs(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield the inputs of each step that is left."""
         while self.done < self.settings.iterations:
             seen = 0
-            for number, batch in enumerate(batches(self.epoch)):
+            for number, batch in enumerate(self.batches(self.epoch)):
                 inputs = first_inputs(self.student.prepared, batch)
                 seen += len(inputs[0])
                 self.images = max(self.images, seen)
@@ -178,14 +187,18 @@ class _Run:
         student, start = self.student, hashlib.sha256()
         before = student.before
         corrections = [value for correction in before.corrections.values() for value in correction if value is not None]
-        for tensor in (*before.values.values(), *corrections, *before.weights.values(), *student.module.buffers()):
-            start.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        seen = next(iter(self.batches(0)), None)  # it tells data, order, batch size and augmentation
+        images = () if seen is None else first_inputs(student.prepared, seen)
+        constants = student.module.buffers()
+        for tensor in (*before.values.values(), *corrections, *before.weights.values(), *constants, *images):
+            start.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return {
             "settings": asdict(self.settings) | {"learn": list(self.settings.learn)},
             "neuron": student.neuron,
             "options": student.options,
             "steps": student.steps,
             "bursts": before.bursts,
+            "seed": self.seed,
             "shapes": [list(p.shape) for p in self._parameters()],
             "start": start.hexdigest(),
         }

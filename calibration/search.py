@@ -1,7 +1,8 @@
 """Search: the fewest steps at which a spiking network is as good as one asks for.
 
-For each number of steps, the smallest first, each neuron model is calibrated and scored; the first number at which one
-passes ends the search. Scores come from a validation split: to choose on the test set would make its figure too good.
+For each number of steps, the smallest first, each neuron model is calibrated and scored. Between the first number at
+which one passes and the one before, the search goes on by halves, as if scores did not fall with T. Scores come from a
+validation split: to choose on the test set would make its figure too good.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,7 @@ def search(
         ann: the ANN's percent on the same images.
         max_drop: points.
         neurons: neuron models to try at each T.
-        steps: T to try, in any order.
+        steps: T to try first, in any order.
         report: called after each network.
 
     Raises:
@@ -79,17 +80,29 @@ def search(
     if not 0 <= max_drop <= 100:
         raise UsageError(f"a drop lies between 0 and 100 points, got {max_drop}")
     curve: list[Point] = []
-    for value in sorted(set(steps)):
-        passed: list[tuple[Point, Thresholds]] = []
+
+    def passed(value: int) -> tuple[Point, Thresholds] | None:
+        good: list[tuple[Point, Thresholds]] = []
         for point, thresholds in _tried(make, score, neurons, value):
             curve.append(point)
             report(point)
             if point.score >= ann - max_drop:
-                passed.append((point, thresholds))
-        if passed:
-            best, thresholds = max(passed, key=lambda pair: pair[0].score)
-            return Found(ann, max_drop, tuple(curve), best, thresholds)
-    return Found(ann, max_drop, tuple(curve), None, None)
+                good.append((point, thresholds))
+        return max(good, key=lambda pair: pair[0].score, default=None)
+
+    failed: int | None = None
+    for value in sorted(set(steps)):
+        best = passed(value)
+        if best is not None:
+            break
+        failed = value
+    else:
+        return Found(ann, max_drop, tuple(curve), None, None)
+    while failed is not None and best[0].steps - failed > 1:
+        middle = (failed + best[0].steps) // 2
+        found = passed(middle)
+        best, failed = (best, middle) if found is None else (found, failed)
+    return Found(ann, max_drop, tuple(curve), *best)
 
 
 def _tried(

@@ -3,11 +3,11 @@
 At each site it has the spike count N of the neurons in the forward pass and the gradient of a clipped line in the
 backward pass (straight-through, Bengio et al. 2013):
 
-    a = theta N / T,   d a / d z = [0 < v < T],   v = (z + b) T / theta
+    a = theta N / K,   d a / d z = [0 < v < K],   v = (z + b) K / theta
 
-which makes d a / d theta = N / T - [0 < v < T] v / T, that of learned step sizes (Esser et al. 2020). N is what the
-neurons fire: of two-phase neurons the rounded, of TPP a random count; streaming ones are simulated step by step, and
-only their rates carry gradients, as in rate-based backpropagation (Yu et al. 2024).
+with K = T m, m the burst (`straight_through` has all gradients, also where a spike is not worth theta / m). N is what
+the neurons fire: of two-phase neurons the rounded, of TPP a random count; streaming ones are simulated step by step,
+and only their rates carry gradients, as in rate-based backpropagation (Yu et al. 2024).
 """
 
 import math
@@ -54,7 +54,6 @@ class Settings:
         weight_rate: the first learning rate of weights, per unit of their tensor's root mean square.
         threshold_rate: that of the logarithms of thresholds, and of biases in units of theta.
         temperature: of the distillation.
-        seed: of random counts.
         mixed: run convolutions and products of matrices in bfloat16 where the machine computes with such numbers; what
             a site adds up and rounds stays in the type of the weights.
     """
@@ -65,7 +64,6 @@ class Settings:
     weight_rate: float = 3e-3
     threshold_rate: float = 1e-3
     temperature: float = 1.0
-    seed: int = 0
     mixed: bool = True
 
     def check(self) -> None:
@@ -79,15 +77,22 @@ class Settings:
             choice("thing to learn", name, LEARNED)
         if self.iterations < 1 or not self.learn:
             raise UsageError(f"expected at least one iteration and one thing to learn, got {self}")
-        if not self.temperature > 0:
-            raise UsageError(f"expected a temperature above 0, got {self.temperature}")
+        for name in ("weight_rate", "threshold_rate", "temperature"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise UsageError(f"{name} must be a number above 0, got {value}")
 
 
 class Student(fx.Interpreter):
     """The spiking network with gradients."""
 
     def __init__(
-        self, graph: PreparedGraph, thresholds: Thresholds, neuron: str, settings: Settings, options: dict[str, Any]
+        self,
+        graph: PreparedGraph,
+        thresholds: Thresholds,
+        neuron: str,
+        settings: Settings,
+        options: dict[str, Any],
+        seed: int = 0,
     ) -> None:
         super().__init__(graph.module)
         assert thresholds.steps is not None
@@ -96,7 +101,7 @@ class Student(fx.Interpreter):
         self.prepared, self.before, self.neuron, self.steps = graph, thresholds.to(graph), neuron, thresholds.steps
         self.settings, self.options = settings, options
         self.streaming = NEURONS[neuron].streaming
-        self.generator = torch.Generator(graph.weight.device).manual_seed(settings.seed)
+        self.generator = torch.Generator(graph.weight.device).manual_seed(seed)
         nodes = {str(n.target): site for n in graph.module.graph.nodes if (site := site_of(n)) is not None}
         self.sites: dict[str, Site] = nodes
         self.log_threshold = {c: self.before.values[s.name].log().clone() for c, s in nodes.items()}

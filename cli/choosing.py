@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from snnconvert import calibration
 from snnconvert.calibration import Point, powers_of_two, search
-from snnconvert.converter.errors import BarMissed, UsageError
+from snnconvert.converter.errors import BarMissed, ModelRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.neurons import NEURONS
 from snnconvert.converter.thresholds import Thresholds
@@ -18,7 +20,7 @@ from snnconvert.evaluation import evaluate
 from . import conversion
 from .output import Output
 from .session import TrainingImages, calibrate_model
-from .settings import Recipe
+from .settings import Request
 
 VALIDATION = 1000
 """Training images that choose among networks; calibration does not see them."""
@@ -43,14 +45,14 @@ def split(training: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
 def choose(
     out: Output,
     graph: PreparedGraph,
-    recipe: Recipe,
+    request: Request,
     chosen: calibration.Recipe,
     training: TrainingImages,
     *,
     max_drop: float,
     neurons: tuple[str, ...],
     checkpoint: Path,
-) -> tuple[Recipe, Thresholds, dict[str, Any]]:
+) -> tuple[Request, Thresholds, dict[str, Any]]:
     """Return the recipe with the neurons and the T that were found, its thresholds, and an account of both.
 
     Raises:
@@ -60,12 +62,12 @@ def choose(
     observed = calibrate_model(out, graph, training, chosen.sample)
 
     def make(neuron: str, steps: int) -> Thresholds:
-        tried = replace(recipe, neuron=neuron, steps=steps)
-        own = checkpoint.with_suffix(f".{neuron}-T{steps}.checkpoint")  # a killed search goes on where it was
+        tried = replace(request, neuron=neuron, steps=steps)
+        own = checkpoint.with_name(f"{checkpoint.name}.{neuron}-T{steps}")  # each network goes on where it was killed
         return conversion.find_thresholds(out, graph, tried, chosen, observed.whole, training, own)
 
     def score(thresholds: Thresholds, neuron: str, steps: int) -> float:
-        model = conversion.make_spiking(graph, thresholds, replace(recipe, neuron=neuron, steps=steps))
+        model = conversion.make_spiking(graph, thresholds, replace(request, neuron=neuron, steps=steps))
         return evaluate(model, validation.labelled(), seeds=SEEDS if NEURONS[neuron].stochastic else 1).snn.top1
 
     ann = _ann(graph, validation)
@@ -76,17 +78,17 @@ def choose(
         ann=ann,
         max_drop=max_drop,
         neurons=neurons,
-        steps=powers_of_two(recipe.steps),
+        steps=powers_of_two(request.steps),
         report=lambda point: out.talk("tried", _words(point)),
     )
     if found.best is None or found.thresholds is None:
         nearest = max(found.curve, key=lambda point: point.score)
         raise BarMissed(
-            f"no network up to T={recipe.steps} stays within {max_drop:g} points of the ANN's {ann:.2f} on the "
+            f"no network up to T={request.steps} stays within {max_drop:g} points of the ANN's {ann:.2f} on the "
             f"validation images; the best is {_words(nearest)}",
             "allow more steps (-T), a larger drop, or a stronger recipe (--recipe best)",
         )
-    settled = replace(recipe, neuron=found.best.neuron, steps=found.best.steps)
+    settled = replace(request, neuron=found.best.neuron, steps=found.best.steps)
     account = {"search": found.to_json() | {"validation_images": validation.count}}
     return (
         settled,
@@ -100,7 +102,13 @@ def _words(point: Point) -> str:
 
 
 def _ann(graph: PreparedGraph, validation: TrainingImages) -> float:
-    right = sum(
-        int((graph.module(images).argmax(1).cpu() == labels).sum()) for images, labels, _ in validation.labelled()
-    )
+    right = 0
+    for images, labels, _ in validation.labelled():
+        logits = graph.module(images)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise ModelRefused(
+                "--max-drop compares classes, and this network does not return logits [batch, classes]",
+                "convert it for a T of your choice with -T",
+            )
+        right += int((logits.argmax(1).cpu() == labels).sum())
     return 100 * right / validation.count

@@ -101,10 +101,11 @@ def _sites(sites: list[dict[str, Any]]) -> Table:
             *(f"{site['threshold'][name]:.4g}" for name in ("min", "median", "max")),
             str(site["threshold"]["count"]),
             "" if site["cap"] is None else f"{site['cap']:g}",
+            str(site["burst"]) if site["burst"] > 1 else "",
         )
         for site in sites
     ]
-    columns = ("site", "shape", "theta min", "median", "max", "thresholds", "cap")
+    columns = ("site", "shape", "theta min", "median", "max", "thresholds", "cap", "burst")
     return Table("sites", columns, rows)
 
 

@@ -23,26 +23,32 @@ from snnconvert.model_zoo import LoadedModel
 
 from .output import Output, Table
 from .session import Observed, TrainingImages
-from .settings import Recipe
+from .settings import Request
 
 EXAMINED = 100
 """Training images on which the errors of sites are measured."""
 
 
-def method(recipe: Recipe, *, data: bool) -> calibration.Recipe:
+def method(request: Request, *, data: bool) -> calibration.Recipe:
     """Return the recipe that is named, with what flags state instead; without a name, what the data allow.
 
     Raises:
         UsageError: a name that does not exist, or a recipe that needs images where there are none.
     """
-    choice("neuron", recipe.neuron, tuple(NEURONS))
-    choice("shuffle", recipe.shuffle, SHUFFLES)
-    named = recipe.recipe or ("balanced" if data else "thresholds")
+    choice("neuron", request.neuron, tuple(NEURONS))
+    choice("shuffle", request.shuffle, SHUFFLES)
+    named = request.recipe or ("balanced" if data else "thresholds")
     found = calibration.Recipe("optimal", rule="max") if named == "optimal" else calibration.find_recipe(named)
     names = ("rule", "per", "percentile", "mixed_steps")
-    stated: dict[str, Any] = {name: getattr(recipe, name) for name in names}
+    stated: dict[str, Any] = {name: getattr(request, name) for name in names}
     found = replace(found, **{name: value for name, value in stated.items() if value is not None})
     found.check()
+    if found.rule == "percentile":
+        found = replace(found, percentile=found.percent)
+    if request.percentile is not None and found.rule != "percentile":
+        raise UsageError("--percentile has no meaning without --rule percentile", "add --rule percentile")
+    if request.shuffle != "none" and found.mixed_steps > 1:
+        raise UsageError("--shuffle re-orders single spikes, and mixed steps let sites fire bursts", "drop one")
     if found.needs_images and not data:
         raise UsageError(
             f"recipe {found.name!r}{' with mixed steps' * (found.mixed_steps > 1)} looks at training images, "
@@ -55,7 +61,7 @@ def method(recipe: Recipe, *, data: bool) -> calibration.Recipe:
 def find_thresholds(
     out: Output,
     graph: PreparedGraph,
-    recipe: Recipe,
+    request: Request,
     chosen: calibration.Recipe,
     observed: calibration.Calibration | None,
     images: TrainingImages | None,
@@ -63,20 +69,22 @@ def find_thresholds(
 ) -> Thresholds:
     """Return thresholds and corrections, or thresholds from batch-norm statistics alone, and say which."""
     if observed is None:
-        found = calibration.thresholds_from_batch_norm(graph, steps=recipe.steps, rule=chosen.rule, per=chosen.per)
+        found = calibration.thresholds_from_batch_norm(graph, steps=request.steps, rule=chosen.rule, per=chosen.per)
         origin = "batch-norm statistics, no data was seen"
     else:
+        if checkpoint.exists():
+            out.talk("going on", f"from {checkpoint}")
         found = calibration.follow(
             chosen,
             graph,
             observed,
             images or (lambda epoch: ()),
-            neuron=recipe.neuron,
-            steps=recipe.steps,
-            seed=recipe.seed,
+            neuron=request.neuron,
+            steps=request.steps,
+            seed=request.seed,
             checkpoint=checkpoint,
             report=_Report(out),
-            **_options(recipe),
+            **_options(request),
         )
         origin = f"{observed.images} images"
     out.talk("thresholds", f"{found.rule} per {found.per}, from {origin}")
@@ -96,7 +104,7 @@ def find_thresholds(
 def examine(
     out: Output,
     graph: PreparedGraph,
-    recipe: Recipe,
+    request: Request,
     chosen: calibration.Recipe,
     observed: Observed,
     found: Thresholds,
@@ -105,8 +113,16 @@ def examine(
     """Return whether there were enough images, and where the error of the spiking network comes from; say so."""
     account: dict[str, Any] = {}
     try:
+        if observed.first is observed.whole:
+            raise CalibrationRefused("one image has no halves")
         enough = calibration.split_half(
-            observed.first, observed.second, graph, steps=recipe.steps, rule=chosen.rule, per=chosen.per
+            observed.first,
+            observed.second,
+            graph,
+            steps=request.steps,
+            rule=chosen.rule,
+            per=chosen.per,
+            percent=chosen.percent,
         )
     except CalibrationRefused:  # a site that is silent in one half
         out.talk("adequacy", "not known: too few images to halve")
@@ -114,7 +130,7 @@ def examine(
         out.talk("adequacy", enough.verdict)
         account["adequacy"] = enough.to_json()
     few = calibration.first(images(0), EXAMINED)
-    errors = calibration.attribute(graph, found, few, neuron=recipe.neuron, steps=recipe.steps, **_options(recipe))
+    errors = calibration.attribute(graph, found, few, neuron=request.neuron, steps=request.steps, **_options(request))
     worst = ", ".join(f"{entry.site} {entry.own:.1%}" for entry in errors.ranked()[:3])
     out.talk("error", f"most is added at {worst} of the activation's mean square, on {errors.images} images")
     account["attribution"] = errors.to_json()
@@ -138,20 +154,20 @@ class _Report:
             )
 
 
-def _options(recipe: Recipe) -> dict[str, Any]:
-    return {"initial_potential": recipe.initial_potential, "shift": recipe.shift}
+def _options(request: Request) -> dict[str, Any]:
+    return {"initial_potential": request.initial_potential, "shift": request.shift}
 
 
-def make_spiking(graph: PreparedGraph, thresholds: Thresholds, recipe: Recipe) -> SpikingModel:
+def make_spiking(graph: PreparedGraph, thresholds: Thresholds, request: Request) -> SpikingModel:
     """Return the spiking network that the recipe describes."""
     return convert(
         graph,
         thresholds,
-        neuron=recipe.neuron,
-        steps=recipe.steps,
-        shuffle=recipe.shuffle,
-        seed=recipe.seed,
-        **_options(recipe),
+        neuron=request.neuron,
+        steps=request.steps,
+        shuffle=request.shuffle,
+        seed=request.seed,
+        **_options(request),
     )
 
 
@@ -160,7 +176,7 @@ def store(
     model: SpikingModel,
     loaded: LoadedModel,
     graph: PreparedGraph,
-    recipe: Recipe,
+    request: Request,
     chosen: calibration.Recipe,
     account: dict[str, Any],
 ) -> dict[str, Any]:
@@ -169,7 +185,8 @@ def store(
         "model": {"name": loaded.name, "source": loaded.source, "classes": loaded.classes},
         "preprocessing": loaded.preprocessing.to_json(),
         "calibration": model.thresholds.source,
-        "recipe": asdict(recipe) | {"recipe": chosen.name, "rule": chosen.rule, "per": chosen.per},
+        "recipe": asdict(request)
+        | {"recipe": chosen.name, "rule": chosen.rule, "per": chosen.per, "percentile": chosen.percentile},
         "method": calibration.to_document(chosen),
         "versions": {"snnconvert": version("snnconvert"), "torch": torch.__version__},
         "proof": asdict(graph.proof),

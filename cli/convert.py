@@ -1,6 +1,7 @@
 """`snnconvert convert`: a trained network in, a spiking artefact out."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,7 +98,7 @@ def convert(
     """Convert a trained network to a spiking one.
 
     Thresholds come from --calibration, from the training images of --data, or else from batch-norm statistics. With
-    images, a recipe also corrects the neurons and learns from the network itself; no label is needed.
+    images, a recipe also corrects the neurons and learns from the network itself; labels are not looked at.
     """
     out, started = Output(json=json, quiet=quiet), time.perf_counter()
     stated, steps = neuron, steps or (8 if max_drop is None else 32)
@@ -167,10 +168,11 @@ def convert(
             seed=seed,
             batch_size=batch_size,
         )
-    checkpoint = path.with_suffix(".checkpoint")
+    checkpoint = path.with_name(path.name + ".checkpoint")
     account: dict[str, Any] = {}
     if max_drop is not None and training is not None:
-        neurons = (settled.neuron,) if stated else tuple(graph.audit.executors)
+        fixed = stated is not None or recipe == "optimal"
+        neurons = (settled.neuron,) if fixed else tuple(graph.audit.executors)
         settled, thresholds, account = choosing.choose(
             out, graph, settled, chosen, training, max_drop=max_drop, neurons=neurons, checkpoint=checkpoint
         )
@@ -181,6 +183,8 @@ def convert(
     else:
         thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, None, checkpoint)
     spiking = conversion.make_spiking(graph, thresholds, settled)
+    if training is not None:
+        chosen = replace(chosen, images=training.count)
     about = conversion.store(path, spiking, loaded, graph, settled, chosen, account)
     document, table = conversion.describe(path, spiking, graph, about)
     out.result(document | {"seconds": time.perf_counter() - started}, table)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from . import destination, options
 from .output import Output
-from .settings import Recipe
+from .settings import Request
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
 NEURONS, STEPS = ("tpp", "two-phase", "if"), 8
@@ -41,8 +41,10 @@ def demo(
     observed = session.calibrate_model(out, graph, images, fast.sample).whole
     measured = []
     for neuron, path in paths.items():
-        recipe = Recipe(neuron=neuron, steps=STEPS, recipe=fast.name, seed=seed)
-        thresholds = conversion.find_thresholds(out, graph, recipe, fast, observed, images, path)
+        recipe = Request(neuron=neuron, steps=STEPS, recipe=fast.name, seed=seed)
+        thresholds = conversion.find_thresholds(
+            out, graph, recipe, fast, observed, images, path.with_name(path.name + ".checkpoint")
+        )
         conversion.store(path, conversion.make_spiking(graph, thresholds, recipe), loaded, graph, recipe, fast, {})
         measured.append(measurement.measure(out, path, seed=seed, device=where))
     out.result(comparison.document(measured), *comparison.tables(measured))

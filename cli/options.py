@@ -9,8 +9,6 @@ import typer
 
 from snnconvert.converter.errors import UsageError
 
-from .settings import DEFAULT_PERCENTILE
-
 CALIBRATION_IMAGES = 1000
 DATA_HELP = "A data set's name, an image folder, or an .npz."
 
@@ -49,10 +47,10 @@ Per = Annotated[
 ]
 Percentile = Annotated[
     float | None,
-    data("--percentile", min=0, max=100, help="With --rule percentile.", show_default=str(DEFAULT_PERCENTILE)),
+    data("--percentile", min=0, max=100, help="With --rule percentile.", show_default="99.9"),
 ]
 CalibrationImages = Annotated[
-    int | None, data("--images", min=1, help="Training images to calibrate on.", show_default=str(CALIBRATION_IMAGES))
+    int | None, data("--images", min=1, help="Training images to calibrate on.", show_default="1000, or the recipe's")
 ]
 
 Seed = Annotated[int, run("--seed", min=0, max=2**63 - 1, help="Seed of every random choice.")]

@@ -19,12 +19,17 @@ def recipe(reference: Reference, json: options.Json = False) -> None:
 
     from snnconvert.calibration import find_recipe, from_document, to_document, to_toml
     from snnconvert.converter.artifact import load
-    from snnconvert.converter.errors import ArtefactRefused
+    from snnconvert.converter.errors import ArtefactRefused, UsageError
 
     if Path(reference).suffix == ".snn":
         _, about = load(Path(reference))
         if "method" not in about:
             raise ArtefactRefused(f"{reference} does not say by which recipe it was made", "convert the model again")
+        if about["method"]["name"] == "optimal":
+            raise UsageError(
+                f"{reference} was made with --recipe optimal, which chooses neurons and their start as well",
+                "state --recipe optimal again",
+            )
         found = from_document(about["method"], reference)
     else:
         found = find_recipe(reference)

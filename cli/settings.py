@@ -1,6 +1,6 @@
 """What decides a spiking network besides the model and the data, settled from flags before any work begins."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from snnconvert.converter.errors import UsageError
@@ -8,11 +8,9 @@ from snnconvert.converter.errors import UsageError
 OPTIMAL: dict[str, Any] = {"neuron": "if", "rule": "max", "initial_potential": 0.0, "shift": True}
 """Optimal conversion of Deng and Gu (ICLR 2021): maximum thresholds, each step shifted by theta / (2T)."""
 
-DEFAULT_PERCENTILE = 99.9
-
 
 @dataclass(frozen=True)
-class Recipe:
+class Request:
     """Neuron, recipe and randomness; the arguments of `convert`, and what is stated instead of the recipe's.
 
     ``recipe`` is its name or file, None where it follows from the data.
@@ -43,7 +41,7 @@ def settle(
     initial_potential: float | None,
     shuffle: str,
     seed: int,
-) -> Recipe:
+) -> Request:
     """Return the recipe that the flags describe; None is a flag not given.
 
     Raises:
@@ -59,7 +57,7 @@ def settle(
                     f"--recipe {named} means {flag} {OPTIMAL[name]}, but {flag} {value} was given", f"drop {flag}"
                 )
         chosen |= OPTIMAL
-    recipe = Recipe(
+    recipe = Request(
         **chosen,
         steps=steps,
         recipe=named,
@@ -69,13 +67,8 @@ def settle(
         shuffle=shuffle,
         seed=seed,
     )
-    if recipe.rule == "percentile" and percentile is None:
-        recipe = replace(recipe, percentile=DEFAULT_PERCENTILE)
-    if percentile is not None and recipe.rule != "percentile":
-        rule_ = f"with --rule {recipe.rule}" if recipe.rule else "without --rule percentile"
-        raise UsageError(f"--percentile has no meaning {rule_}", "add --rule percentile")
-    if shuffle != "none" and (mixed_steps or 1) > 1:
-        raise UsageError("--shuffle re-orders single spikes, and --mixed-steps lets sites fire bursts", "drop one")
+    if percentile is not None and recipe.rule not in (None, "percentile"):
+        raise UsageError(f"--percentile has no meaning with --rule {recipe.rule}", "add --rule percentile")
     if initial_potential is not None and recipe.neuron != "if":
         raise UsageError(
             f"--initial-potential is a choice of --neuron if, but the neuron is {recipe.neuron}: it starts from 0"

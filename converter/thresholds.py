@@ -1,6 +1,8 @@
 """What calibration finds: thresholds, and corrections to neurons and weights, with a record of where they come from."""
 
+import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +30,7 @@ class Thresholds:
         neuron: the neuron model that the corrections are for; None for any.
         corrections: site name to what calibration added to its neurons.
         weights: name of a constant of the graph to its value in the spiking network, where that is another.
+        network: the norm of each constant of the graph that they were found for, to tell it from another; () for any.
         bursts: site name to the most spikes that one of its neurons may fire in a step, where that is more than one.
     """
 
@@ -41,6 +44,7 @@ class Thresholds:
     corrections: dict[str, Correction] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     bursts: dict[str, int] = field(default_factory=dict)
+    network: tuple[float, ...] = ()
 
     def check(self, graph: PreparedGraph, steps: int, neuron: str) -> None:
         """Check that they belong to ``graph``, to a window of ``steps`` and to ``neuron``.
@@ -89,6 +93,11 @@ class Thresholds:
                     "so its neurons could say more",
                     f"use thresholds of at most {site.cap:g} there",
                 )
+        if self.network and not alike(self.network, norms(graph)):
+            raise CalibrationRefused(
+                "these thresholds were found for a network with the same sites but other weights",
+                "calibrate this network",
+            )
         self._check_corrections(graph, steps)
 
     def _check_corrections(self, graph: PreparedGraph, steps: int) -> None:
@@ -134,6 +143,17 @@ class Thresholds:
 
 
 _AGAIN = "calibrate this network again"
+
+
+def norms(graph: PreparedGraph) -> tuple[float, ...]:
+    """Return the norm of each constant of ``graph``."""
+    nodes = [node for node in graph.module.graph.nodes if node.op == "get_attr"]
+    return tuple(float(attribute(graph.module, str(node.target)).double().norm()) for node in nodes)
+
+
+def alike(expected: tuple[float, ...], found: tuple[float, ...]) -> bool:
+    """Return whether norms agree but for what another machine's arithmetic makes of them."""
+    return len(expected) == len(found) and all(map(partial(math.isclose, rel_tol=1e-4), expected, found))
 
 
 def _shapes(site: Site, steps: int) -> dict[str, tuple[tuple[int, ...], ...]]:

@@ -59,7 +59,7 @@ def mean_count(v: Tensor, steps: int) -> Tensor:
 def interpolated(table: Tensor, v: Tensor, steps: int) -> Tensor:
     """Return `mean_count` by its ``table``, `mean_count_table`."""
     position = v.clamp(0, steps) * GRID
-    left = position.floor().clamp(max=steps * GRID - 1)
+    left = position.floor().nan_to_num().clamp(max=steps * GRID - 1)  # NaN comes back as NaN
     below = table[left.long()]
     return torch.lerp(below, table[left.long() + 1], position - left)
 

@@ -14,7 +14,8 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
 from snnconvert.calibration import Calibration, observe
-from snnconvert.calibration.adequacy import DRIFTED, SETTLED, Adequacy, drift, merged, observe_halves, split_half
+from snnconvert.calibration.adequacy import SETTLED, Adequacy, merged, observe_halves, split_half
+from snnconvert.calibration.drift import DRIFTED, drift
 from snnconvert.calibration.histogram import Histogram
 from snnconvert.converter.errors import CalibrationRefused, DataRefused
 from snnconvert.converter.graph import PreparedGraph, prepare

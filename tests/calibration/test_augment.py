@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from snnconvert.calibration.augment import augmented, flip, shift
+from snnconvert.calibration.augment import augmented, flip, mixup, shift
 from snnconvert.converter.errors import DataRefused
 
 
@@ -37,9 +37,22 @@ def test_a_shift_moves_by_an_eighth_at_most_and_fills_with_zeros() -> None:
     assert len(found) > 8
 
 
+def test_mixup_joins_about_half_of_the_images_with_another_one() -> None:
+    x = torch.eye(40)[:, :, None, None].expand(40, 40, 2, 3)  # channel i is 1 in image i: shares can be read off
+    shares = mixup(x, torch.Generator().manual_seed(0))[:, :, 0, 0]
+    assert torch.allclose(shares.sum(1), torch.ones(40))
+    assert torch.equal(shares > 0, (shares > 0) & (shares <= 1))
+    parts = (shares > 0).sum(1)
+    assert set(parts.tolist()) == {1, 2}
+    assert 10 < int((parts == 2).sum()) < 30
+    own = shares.diagonal()
+    assert torch.equal(own[parts == 1], torch.ones(40)[parts == 1])
+    assert float(own.min()) < 0.3 < 0.7 < float(own[parts == 2].max())
+
+
 def test_augmentations_repeat_with_their_seed() -> None:
     x = images()
-    first, again, other = (augmented(x, ("flip", "shift"), seed) for seed in (3, 3, 4))
+    first, again, other = (augmented(x, ("flip", "shift", "mixup"), seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert augmented(x, (), 0) is x

@@ -184,6 +184,18 @@ def test_sites_with_bursts_get_the_thresholds_of_their_levels(plan: Plan, neuron
     assert replace(found, values=before.values, bursts={}, source=before.source) == before
 
 
+def test_batches_that_can_be_read_once_do(deep: PreparedGraph, many: Tensor) -> None:
+    observed = observe(deep, [many[:200]])
+    plain = replace(observed.thresholds(deep, steps=STEPS), steps=STEPS)
+    found, again = (
+        with_bursts(deep, plain, few, lambda t: observed.thresholds(deep, steps=t), neuron="two-phase", budget=2.0)
+        for few in ([many[:50]], iter([many[:50]]))
+    )
+    assert found.bursts == again.bursts != {}
+    with pytest.raises(CalibrationRefused, match="thresholds are for any T, bursts for one"):
+        with_bursts(deep, replace(plain, steps=None), [many], lambda t: plain, neuron="if", budget=2.0)
+
+
 def test_a_budget_of_one_changes_nothing(plan: Plan) -> None:
     before, found, _ = plan("two-phase", 1.0)
     account = found.source["mixed_steps"]

@@ -268,6 +268,14 @@ def test_a_checkpoint_of_another_network_is_refused(
         reconstruct(prepare(net, many[:2]), thresholds, epochs(many), neuron="if", settings=FAST, checkpoint=state)
 
 
+def test_a_checkpoint_of_other_images_or_batches_is_refused(
+    graph: PreparedGraph, thresholds: Thresholds, many: Tensor, state: Path
+) -> None:
+    for other in (many.flip(0), many[: len(many) // 2]):
+        with pytest.raises(ArtefactRefused, match="of another reconstruction"):
+            reconstruct(graph, thresholds, epochs(other), neuron="if", settings=FAST, checkpoint=str(state))
+
+
 def test_a_damaged_checkpoint_is_refused(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, state: Path
 ) -> None:

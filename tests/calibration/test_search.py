@@ -1,6 +1,9 @@
 """The search stops at the fewest steps that are good enough, and keeps the whole curve."""
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snnconvert.calibration.search import Found, Point, powers_of_two, search
 from snnconvert.converter.errors import UsageError
@@ -18,7 +21,7 @@ def make(neuron: str, steps: int) -> Thresholds:
 
 def score(thresholds: Thresholds, neuron: str, steps: int) -> float:
     assert thresholds.rule == f"{neuron} {steps}"
-    return SCORES[neuron][steps]
+    return float(np.interp(steps, list(SCORES[neuron]), list(SCORES[neuron].values())))
 
 
 def run(max_drop: float, neurons: tuple[str, ...] = ("if", "two-phase")) -> Found:
@@ -30,10 +33,19 @@ def test_the_fewest_steps_within_the_drop_win() -> None:
     assert found.best == Point("two-phase", 4, 89.2)
     assert found.thresholds is not None
     assert found.thresholds.rule == "two-phase 4"
-    assert [p.steps for p in found.curve] == [1, 1, 2, 2, 4, 4]
-    assert run(0.5).best == Point("two-phase", 8, 90.0)
+    assert [p.steps for p in found.curve] == [1, 1, 2, 2, 4, 4, 3, 3]
     assert run(0.5, ("if",)).best == Point("if", 8, 89.5)
-    assert run(0.0, ("if",)).best == Point("if", 16, 90.5)
+    assert run(1.0, ("if", "two-phase")).best == run(1.0, ("two-phase",)).best
+
+
+@given(drop=st.floats(0, 89), neuron=st.sampled_from(("if", "two-phase")))
+def test_no_smaller_number_of_steps_would_have_done(drop: float, neuron: str) -> None:
+    found = run(drop, (neuron,))
+    good = [t for t in range(1, 17) if score(make(neuron, t), neuron, t) >= 90.0 - drop]
+    assert found.best is not None
+    assert found.best.steps == good[0]
+    assert found.thresholds == make(neuron, good[0])
+    assert len({p.steps for p in found.curve}) == len(found.curve) <= 5 + 3
 
 
 def test_where_none_passes_the_curve_says_how_close_it_came() -> None:
@@ -51,7 +63,7 @@ def test_where_none_passes_the_curve_says_how_close_it_came() -> None:
 def test_each_network_is_reported_as_it_comes() -> None:
     said: list[Point] = []
     search(make, score, ann=90.0, max_drop=1.0, neurons=("two-phase",), steps=(4, 2), report=said.append)
-    assert said == [Point("two-phase", 2, 70.0), Point("two-phase", 4, 89.2)]
+    assert said == [Point("two-phase", 2, 70.0), Point("two-phase", 4, 89.2), Point("two-phase", 3, 79.6)]
 
 
 def test_powers_of_two_end_at_the_number_asked_for() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from snnconvert.cli.settings import Recipe, settle
+from snnconvert.cli.settings import Request, settle
 from snnconvert.converter.errors import UsageError
 
 SILENT: dict[str, Any] = {
@@ -20,16 +20,11 @@ SILENT: dict[str, Any] = {
 
 
 def test_no_flag_is_the_default_recipe() -> None:
-    assert settle(**SILENT) == Recipe()
-
-
-def test_the_percentile_used_is_recorded() -> None:
-    assert settle(**SILENT | {"rule": "percentile"}).percentile == 99.9
-    assert settle(**SILENT | {"rule": "percentile", "percentile": 90.0}).percentile == 90.0
+    assert settle(**SILENT) == Request()
 
 
 def test_optimal_is_deng_and_gus() -> None:
-    assert settle(**SILENT | {"named": "optimal", "steps": 32}) == Recipe(
+    assert settle(**SILENT | {"named": "optimal", "steps": 32}) == Request(
         neuron="if", steps=32, recipe="optimal", rule="max", initial_potential=0.0, shift=True
     )
 
@@ -45,13 +40,8 @@ def test_optimal_takes_flags_that_agree(agreeing: dict[str, Any]) -> None:
         ({"named": "optimal", "neuron": "tpp"}, "--recipe optimal means --neuron if, but --neuron tpp was given"),
         ({"named": "optimal", "rule": "mse"}, "means --rule max, but --rule mse"),
         ({"named": "optimal", "initial_potential": 0.5}, "means --initial-potential 0.0, but --initial-potential 0.5"),
-        ({"percentile": 99.0}, "--percentile has no meaning without --rule percentile"),
         ({"percentile": 99.0, "rule": "max"}, "--percentile has no meaning with --rule max"),
         ({"initial_potential": 0.5}, "--initial-potential is a choice of --neuron if, but the neuron is tpp"),
-        (
-            {"mixed_steps": 1.5, "shuffle": "shared"},
-            "--shuffle re-orders single spikes, and --mixed-steps lets sites fire bursts\nhint: drop one",
-        ),
     ],
 )
 def test_contradictions(flags: dict[str, Any], message: str) -> None:
@@ -61,4 +51,4 @@ def test_contradictions(flags: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("flags", [{"mixed_steps": 1.5}, {"mixed_steps": 1.0, "shuffle": "shared"}])
 def test_mixed_steps_are_remembered(flags: dict[str, Any]) -> None:
-    assert settle(**SILENT | flags) == Recipe(**flags)
+    assert settle(**SILENT | flags) == Request(**flags)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snnconvert.converter.errors import CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.neurons import Correction
-from snnconvert.converter.thresholds import Thresholds
+from snnconvert.converter.thresholds import Thresholds, norms
 
 
 @pytest.fixture
@@ -154,6 +154,17 @@ def test_corrections_take_the_type_of_the_network_too(graph: PreparedGraph, thre
         assert (tensor == torch.tensor(1 / 3)).all()
     assert (found.neuron, found.steps, found.source) == ("if", 8, {"images": 10})
     assert third.dtype == torch.float64
+
+
+def test_thresholds_of_the_same_sites_with_other_weights_are_refused(
+    graph: PreparedGraph, thresholds: Thresholds
+) -> None:
+    replace(thresholds, network=norms(graph)).check(graph, 8, "tpp")
+    nearly = tuple(norm * (1 + 1e-6) for norm in norms(graph))
+    replace(thresholds, network=nearly).check(graph, 8, "tpp")
+    other = (norms(graph)[0] * 1.01, *norms(graph)[1:])
+    with pytest.raises(CalibrationRefused, match="same sites but other weights\nhint: calibrate this network"):
+        replace(thresholds, network=other).check(graph, 8, "tpp")
 
 
 @pytest.mark.parametrize(

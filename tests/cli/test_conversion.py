@@ -1,0 +1,53 @@
+"""Which recipe a request comes to: what is named, with what is stated instead."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snnconvert.cli.conversion import method
+from snnconvert.cli.settings import Request
+from snnconvert.converter.errors import UsageError
+
+
+def test_the_data_decide_where_nothing_is_named() -> None:
+    assert method(Request(), data=True).name == "balanced"
+    assert method(Request(), data=False).name == "thresholds"
+
+
+def test_what_is_stated_replaces_what_the_recipe_says(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nrule = "percentile"\npercentile = 97.0\nmixed_steps = 2.0\n')
+    mine = Request(recipe=str(path))
+    assert method(mine, data=True).percentile == 97.0
+    assert method(Request(recipe=str(path), percentile=90.0), data=True).percentile == 90.0
+    assert method(Request(recipe=str(path), rule="percentile"), data=True).percentile == 97.0
+    changed = method(Request(recipe=str(path), rule="max", per="layer", mixed_steps=1.5), data=True)
+    assert (changed.rule, changed.per, changed.mixed_steps) == ("max", "layer", 1.5)
+
+
+def test_the_percentile_used_is_recorded() -> None:
+    assert method(Request(rule="percentile"), data=True).percentile == 99.9
+    assert method(Request(rule="percentile", percentile=90.0), data=True).percentile == 90.0
+    assert method(Request(), data=True).percentile is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"percentile": 99.0}, "--percentile has no meaning without --rule percentile"),
+        ({"percentile": 99.0, "recipe": "fast"}, "--percentile has no meaning without --rule percentile"),
+        ({"mixed_steps": 1.5, "shuffle": "shared"}, "mixed steps let sites fire bursts\nhint: drop one"),
+        ({"recipe": "fastest"}, "unknown recipe 'fastest'"),
+        ({"neuron": "lif"}, "unknown neuron 'lif'"),
+    ],
+)
+def test_contradictions(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        method(Request(**asked), data=True)
+
+
+@pytest.mark.parametrize("asked", [{"recipe": "fast"}, {"mixed_steps": 2.0}])
+def test_what_looks_at_images_needs_some(asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="looks at training images, and none are given"):
+        method(Request(**asked), data=False)
