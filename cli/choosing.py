@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import typer
 from torch import Tensor
 
 from snnconvert import calibration
@@ -18,7 +19,8 @@ from snnconvert.converter.thresholds import Thresholds
 from snnconvert.evaluation import evaluate
 
 from . import conversion
-from .output import Output
+from .contents import search_table
+from .output import Output, error_document
 from .session import TrainingImages, calibrate_model
 from .settings import Request
 
@@ -56,7 +58,7 @@ def choose(
     """Return the recipe with the neurons and the T that were found, its thresholds, and an account of both.
 
     Raises:
-        BarMissed: no network up to the recipe's T is good enough; the message tells the best.
+        Exit: no network up to the request's T is good enough; the curve is the result.
     """
     training, validation = split(training)
     observed = calibrate_model(out, graph, training, chosen.sample)
@@ -81,15 +83,20 @@ def choose(
         steps=powers_of_two(request.steps),
         report=lambda point: out.talk("tried", _words(point)),
     )
+    curve = found.to_json() | {"validation_images": validation.count}
     if found.best is None or found.thresholds is None:
         nearest = max(found.curve, key=lambda point: point.score)
-        raise BarMissed(
+        missed = BarMissed(
             f"no network up to T={request.steps} stays within {max_drop:g} points of the ANN's {ann:.2f} on the "
             f"validation images; the best is {_words(nearest)}",
             "allow more steps (-T), a larger drop, or a stronger recipe (--recipe best)",
         )
+        error = error_document(type(missed).__name__, missed.message, missed.hint, missed.exit_code)
+        out.result({"search": curve, "error": error}, search_table(curve))
+        out.complain(missed.message, missed.hint)
+        raise typer.Exit(missed.exit_code)
     settled = replace(request, neuron=found.best.neuron, steps=found.best.steps)
-    account = {"search": found.to_json() | {"validation_images": validation.count}}
+    account = {"search": curve}
     return (
         settled,
         found.thresholds,

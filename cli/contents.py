@@ -46,7 +46,7 @@ def of_artefact(path: Path) -> Contents:
     if "attribution" in about:
         found.append(_errors(about["attribution"]))
     if "search" in about:
-        found.append(_search(about["search"]))
+        found.append(search_table(about["search"]))
     return document, found
 
 
@@ -75,7 +75,8 @@ def _errors(attribution: dict[str, Any]) -> Table:
     return Table(title, ("site", "own", *parts, "total"), rows)
 
 
-def _search(search: dict[str, Any]) -> Table:
+def search_table(search: dict[str, Any]) -> Table:
+    """Return the curve of a search as a table."""
     title = (
         f"top-1 of the networks that were tried, on {search['validation_images']} held-out training images; "
         f"the ANN's is {search['ann']:.2f}"

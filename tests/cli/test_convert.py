@@ -126,6 +126,8 @@ def test_the_fewest_steps_within_a_drop(run: Callable[..., Any]) -> None:
     missed = run(*words, "--max-drop", 0, "-T", 1, "-o", "missed.snn")
     assert missed.code == 4
     assert "no network up to T=1 stays within 0 points" in missed.stderr
+    assert [point["steps"] for point in missed.document["search"]["curve"]] == [1]
+    assert missed.document["error"]["kind"] == "BarMissed"
     assert not Path("missed.snn").exists()
     assert run("convert", MODEL, "--max-drop", 1).code == 2
 
