@@ -38,10 +38,14 @@ class Watch(fx.Interpreter):
         return super().run(*args, **kwargs)
 
     def _sampled(self, values: Tensor) -> Tensor:
-        """Return some of ``values`` [batch, channels, ...]."""
-        if self.sample == 1 or values[0, 0].numel() < 8 * self.sample:
+        """Return some of ``values`` [batch, channels, ...]: of each image another run of neighbours."""
+        positions = values[0, 0].numel()
+        if self.sample == 1 or positions < 8 * self.sample:
             return values
-        return values.flatten(2)[:, :, self.batches % self.sample :: self.sample]
+        length = positions // self.sample  # runs, because memory is read in lines
+        runs = values.flatten(2)[:, :, : self.sample * length].unflatten(2, (self.sample, length))
+        images = torch.arange(len(values), device=values.device)
+        return runs[images, :, (images + self.batches) % self.sample]
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the activation of a site, and add it to its histogram, and its input to its moments."""
