@@ -132,7 +132,7 @@ def calibrate(
         UsageError: an unknown name, T below 1, or no neuron where the recipe corrects.
         DataRefused, CalibrationRefused: as for `observe`, or ``batches`` can be read only once.
     """
-    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    chosen = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
     chosen = replace(chosen, rule=rule or chosen.rule, per=per or chosen.per)
     chosen.check()
     if neuron is not None:

@@ -164,11 +164,13 @@ class _Run:
         self.saved = time.perf_counter()
 
     def _resume(self, path: Path) -> None:
-        tensors, document = read_tensors(path, _KEY, _FORMAT, "checkpoint")
+        another = "delete it, or name another file"
+        try:
+            tensors, document = read_tensors(path, _KEY, _FORMAT, "checkpoint")
+        except ArtefactRefused as error:
+            raise ArtefactRefused(error.message, another) from error
         if any(document.get(name) != value for name, value in self.identity.items()):
-            raise ArtefactRefused(
-                f"{path} is the checkpoint of another reconstruction", "delete it, or name another file"
-            )
+            raise ArtefactRefused(f"{path} is the checkpoint of another reconstruction", another)
         with torch.no_grad():
             for i, p in enumerate(self._parameters()):
                 p.copy_(tensors[f"parameter.{i}"])

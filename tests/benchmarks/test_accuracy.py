@@ -1,0 +1,48 @@
+"""The accuracies in docs and README are those of the log, and the log is of the recipes that are here."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from accuracy import _recipe, document, fingerprint, read  # noqa: E402
+
+LOG = ROOT / "docs" / "accuracy.jsonl"
+CELLS = read(LOG)
+
+
+def learned(cell: dict[str, Any]) -> int | None:
+    """Return the iterations that a cell states."""
+    return next((step["iterations"] for step in cell["corrections"] if step["name"] == "reconstruction"), None)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: f"{c['network']}-{c['neuron']}-{c['T']}-{c['recipe']}")
+def test_a_cell_is_of_the_recipe_as_it_is(cell: dict[str, Any]) -> None:
+    assert cell["made_by"] == fingerprint(_recipe(cell["recipe"], Namespace(iterations=learned(cell))))
+
+
+def test_the_page_is_that_of_the_log() -> None:
+    assert LOG.with_suffix(".md").read_text() == document(CELLS)
+
+
+def test_readme_shows_cells_of_the_log() -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = [line.split("|") for line in readme.splitlines() if "`best`" in line or "`fast` |" in line]
+    rows = [[cell.strip() for cell in line[1:-1]] for line in shown if len(line) == 8]
+    assert len(rows) >= 4
+    for name, *columns in rows:
+        neuron, recipe = name.split(",")[0], "best" if "best" in name else "fast"
+        for steps, value in zip((1, 2, 4, 8, 16), columns, strict=True):
+            matching = [
+                c
+                for c in CELLS
+                if (c["network"], c["neuron"], c["T"], c["recipe"]) == ("cifar10_resnet20", neuron, steps, recipe)
+                and c["calibration_seed"] == 0
+            ]
+            expected = [f"{c['snn']:.2f}" + ("" if c["std"] is None else f" ± {c['std']:.2f}") for c in matching]
+            assert ([value] if value else []) == expected, (name, steps)
