@@ -45,7 +45,8 @@ class Watch(fx.Interpreter):
         length = positions // self.sample  # runs, because memory is read in lines
         runs = values.flatten(2)[:, :, : self.sample * length].unflatten(2, (self.sample, length))
         images = torch.arange(len(values), device=values.device)
-        return runs[images, :, (images + self.batches) % self.sample]
+        chosen: Tensor = runs[images, :, (images + self.batches) % self.sample]
+        return chosen
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the activation of a site, and add it to its histogram, and its input to its moments."""
