@@ -5,7 +5,6 @@ Thresholds of two halves, n_1 and n_2 images, differ by chance, which falls with
     |theta_1 - theta_2| sqrt(n_1 n_2) / (n_1 + n_2),   half of the difference where n_1 = n_2
 """
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from snnconvert.converter.thresholds import norms
 
 from .calibration import Calibration, refuse_dead, same_network
 from .histogram import Histogram, covered
-from .observer import Watch, first_inputs
+from .observer import Digest, Watch, first_inputs
 from .rules import PERCENTILE
 from .side_by_side import Batches
 
@@ -38,19 +37,17 @@ def observe_halves(
         DataRefused: images of another shape, number or type than the network takes.
         CalibrationRefused: fewer than two batches, a site that is always zero, or one whose input is NaN or infinite.
     """
-    digests = [hashlib.sha256() for _ in graph.input_shapes]
+    digest = Digest(len(graph.input_shapes))
     watches, seen = (Watch(graph, sample), Watch(graph, sample)), [0, 0]
     for number, batch in enumerate(batches):
         inputs = first_inputs(graph, batch)
-        for digest, x in zip(digests, inputs, strict=True):
-            digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(inputs)
         with torch.no_grad():
             watches[number % 2].run(*inputs)
         seen[number % 2] += len(inputs[0])
     known = dict(about or {}), (), norms(graph)
     first, second = (Calibration(w.histograms, n, "", *known, w.moments) for w, n in zip(watches, seen, strict=True))
-    digest = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(d.digest() for d in digests))
-    whole = replace(merged(first, second), sha256=digest.hexdigest())
+    whole = replace(merged(first, second), sha256=digest.sha256())
     refuse_dead(whole.histograms, graph)
     return first, second, whole
 

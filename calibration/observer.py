@@ -93,25 +93,45 @@ def observe(
         raise UsageError(f"the number of calibration images must be at least 1, got {images}")
     if sample < 1:
         raise UsageError(f"one in {sample} activations cannot be counted", "give a whole number of at least 1")
-    watch, seen = Watch(graph, sample), 0
-    digests = [hashlib.sha256() for _ in graph.input_shapes]
+    watch, seen, digest = Watch(graph, sample), 0, Digest(len(graph.input_shapes))
     for batch in batches:
         if images is not None and seen >= images:
             break
         inputs = first_inputs(graph, batch)
         inputs = tuple(x[: None if images is None else images - seen] for x in inputs)
-        for digest, x in zip(digests, inputs, strict=True):
-            digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(inputs)
         with torch.no_grad():
             watch.run(*inputs)
         seen += len(inputs[0])
     if seen == 0:
         raise CalibrationRefused("the calibration data hold no image", "give at least one batch")
     refuse_dead(watch.histograms, graph)
-    whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digest.digest() for digest in digests))
     warnings = () if images is None or seen >= images else (f"asked for {images} calibration images, got {seen}",)
-    sha256, remembered = whole.hexdigest(), dict(about or {})
-    return Calibration(watch.histograms, seen, sha256, remembered, warnings, norms(graph), watch.moments)
+    remembered = dict(about or {})
+    return Calibration(watch.histograms, seen, digest.sha256(), remembered, warnings, norms(graph), watch.moments)
+
+
+class Digest:
+    """The SHA-256 of images as they come; of several inputs, that of their hashes.
+
+    Args:
+        inputs: how many tensors come at once.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        self.digests = [hashlib.sha256() for _ in range(inputs)]
+
+    def update(self, inputs: tuple[Tensor, ...]) -> None:
+        """Add one batch."""
+        for digest, x in zip(self.digests, inputs, strict=True):
+            digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+
+    def sha256(self) -> str:
+        """Return the hash so far."""
+        first, *others = self.digests
+        if not others:
+            return first.hexdigest()
+        return hashlib.sha256(b"".join(digest.digest() for digest in self.digests)).hexdigest()
 
 
 def first_inputs(graph: PreparedGraph, batch: Tensor | tuple[Tensor, ...] | list[Tensor]) -> tuple[Tensor, ...]:
