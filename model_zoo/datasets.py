@@ -50,7 +50,7 @@ def _check_file(path: Path, reference: str) -> None:
             f"did you mean {close[0]!r}?" if close else None,
         )
     if not path.exists():
-        raise DataRefused(f"{reference} does not exist")
+        raise DataRefused(f"{reference} does not exist", "check the path; `snnconvert zoo datasets` lists names")
     if path.suffix != ".npz":
         raise DataRefused(
             f"{reference}: expected a folder of images or an .npz file, got a {path.suffix or 'nameless'} file"

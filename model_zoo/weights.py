@@ -72,7 +72,7 @@ def _check_path(path: Path) -> None:
             f"{path} is a folder, expected a file of weights", f"name one of {', '.join(SUFFIXES)} in it"
         )
     if not path.exists():
-        raise ModelRefused(f"{path} does not exist")
+        raise ModelRefused(f"{path} does not exist", "check the path, or name a model: `snnconvert zoo` lists some")
     if path.stat().st_size == 0:
         raise ModelRefused(f"{path} is empty", "fetch or save it again")
 
