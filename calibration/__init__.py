@@ -3,9 +3,10 @@
 from .adequacy import Adequacy, observe_halves, split_half
 from .attribution import Attribution, attribute
 from .batch_norm import thresholds_from_batch_norm
+from .batches import first
 from .calibration import Calibration
 from .drift import Drift, drift
-from .follow import calibrate, first, follow
+from .follow import calibrate, follow
 from .observer import observe
 from .recipes import RECIPES, Recipe, find_recipe, from_document, to_document, to_toml
 from .reconstruction import Progress

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 
 from snnconvert.converter.graph import PreparedGraph
-from snnconvert.converter.thresholds import norms
 
+from .batches import Batches
 from .calibration import Calibration, refuse_dead, same_network
 from .histogram import Histogram, covered
-from .observer import Digest, Watch, first_inputs
+from .observer import observe_parts
 from .rules import PERCENTILE
-from .side_by_side import Batches
 
 SETTLED = 0.02
 """The share of their mean by which the thresholds of two halves may differ in the median channel."""
@@ -37,17 +36,8 @@ def observe_halves(
         DataRefused: images of another shape, number or type than the network takes.
         CalibrationRefused: fewer than two batches, a site that is always zero, or one whose input is NaN or infinite.
     """
-    digest = Digest(len(graph.input_shapes))
-    watches, seen = (Watch(graph, sample), Watch(graph, sample)), [0, 0]
-    for number, batch in enumerate(batches):
-        inputs = first_inputs(graph, batch)
-        digest.update(inputs)
-        with torch.no_grad():
-            watches[number % 2].run(*inputs)
-        seen[number % 2] += len(inputs[0])
-    known = dict(about or {}), (), norms(graph)
-    first, second = (Calibration(w.histograms, n, "", *known, w.moments) for w, n in zip(watches, seen, strict=True))
-    whole = replace(merged(first, second), sha256=digest.sha256())
+    (first, second), sha256 = observe_parts(graph, batches, 2, about, sample)
+    whole = replace(merged(first, second), sha256=sha256)
     refuse_dead(whole.histograms, graph)
     return first, second, whole
 

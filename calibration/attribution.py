@@ -34,8 +34,8 @@ from snnconvert.converter.neurons import Neuron, Noise
 from snnconvert.converter.neurons.two_phase import rounded_count
 from snnconvert.converter.thresholds import Thresholds
 
-from .observer import first_inputs
-from .side_by_side import Batches, activations, run_watched
+from .batches import Batches, first_inputs
+from .side_by_side import activations, run_watched
 
 OWN = ("clipped", "quantisation", "temporal", "stochastic")
 """The parts that a site adds itself."""

@@ -27,7 +27,7 @@ from snnconvert.converter.neurons import tpp
 from snnconvert.converter.thresholds import Thresholds
 
 from .attribution import attribute
-from .observer import first_inputs
+from .batches import first_inputs
 
 LONGEST = 16
 """The most spikes that a neuron is ever allowed in one step."""

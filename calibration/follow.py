@@ -13,12 +13,13 @@ from snnconvert.converter.neurons import NEURONS
 from snnconvert.converter.thresholds import Thresholds
 
 from .augment import augmented
+from .batches import Batches, first, first_inputs
 from .bursts import with_bursts
 from .calibration import Calibration
-from .observer import first_inputs, observe
+from .observer import observe
 from .recipes import CORRECTIONS, Recipe, find_recipe
 from .reconstruction import Progress, reconstruct
-from .side_by_side import Batches, correct
+from .side_by_side import correct
 
 _PRIME = 1_000_003
 
@@ -90,16 +91,6 @@ def follow(
         report=report,
         **options,
     )
-
-
-def first(batches: Batches, count: int) -> Iterable[Any]:
-    """Yield ``batches`` until ``count`` images have come; the last batch is cut."""
-    for batch in batches:
-        parts = (batch,) if isinstance(batch, Tensor) else tuple(batch)
-        yield tuple(part[:count] for part in parts)
-        count -= len(parts[0])
-        if count <= 0:
-            return
 
 
 def calibrate(

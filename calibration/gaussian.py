@@ -57,6 +57,14 @@ class Moments:
         count, mean, squares = torch.zeros(3, channels, dtype=torch.float64)
         return cls(count, mean, squares, signed)
 
+    @classmethod
+    def of(cls, values: Tensor, signed: bool = False) -> "Moments":
+        """Return the moments of ``values`` [batch, channels, ...], which must be finite, in float64."""
+        rows = values.transpose(0, 1).flatten(1).double()
+        mean = rows.mean(1, keepdim=True)
+        count, squares = torch.full_like(mean[:, 0], rows.shape[1]), (rows - mean).square().sum(1)
+        return cls(count.cpu(), mean[:, 0].cpu(), squares.cpu(), signed)
+
     @property
     def variance(self) -> Tensor:
         """The mean of (z - mean)^2, float64 [channels]."""
@@ -69,17 +77,8 @@ class Moments:
         if not (alike and all(bool(f.isfinite().all()) for f in fields) and bool((self.squares >= 0).all())):
             raise ValueError("moments that are none")
 
-    def add(self, values: Tensor) -> None:
-        """Count ``values`` [batch, channels, ...], which must be finite, in float64 (Chan et al. 1979)."""
-        rows = values.transpose(0, 1).reshape(len(self.mean), -1).double()
-        mean = rows.mean(1, keepdim=True)
-        found = torch.full_like(mean[:, 0], rows.shape[1]), mean[:, 0], (rows - mean).square().sum(1)
-        mine = self.count, self.mean, self.squares
-        parts = (torch.stack([old, new.cpu()]) for old, new in zip(mine, found, strict=True))
-        self.count, self.mean, self.squares = _joined(*parts)
-
     def joined(self, other: "Moments") -> "Moments":
-        """Return the moments of both."""
+        """Return the moments of both (Chan et al. 1979); the last bits depend on the order."""
         mine, its = ((m.count, m.mean, m.squares) for m in (self, other))
         return Moments(*_joined(*(torch.stack(pair) for pair in zip(mine, its, strict=True))), self.signed)
 

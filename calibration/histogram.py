@@ -5,10 +5,13 @@ comes, 2^k neighbouring bins become one: no count is lost or moved, memory does 
 and histograms of different channels or parts of the data add up exactly.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from snnconvert.converter import processes
 
 BINS = 1024
 """Bins per channel. At T = 32 and a threshold at half of the range, a level spans 16 of them."""
@@ -126,3 +129,17 @@ def covered(one: Histogram, other: Histogram) -> tuple[Histogram, ...]:
     for histogram in both:
         histogram._cover(torch.maximum(one.exponent, other.exponent))
     return both
+
+
+def add_up(histograms: Sequence[Histogram]) -> None:
+    """Put in the place of each histogram the sum of those that all processes have there, exactly.
+
+    Raises:
+        ProcessLost: another process is gone, or does not answer.
+    """
+    ranges = processes.gather(lambda: [(h.exponent, h.maximum) for h in histograms])
+    for histogram, *seen in zip(histograms, *ranges, strict=True):
+        for exponent, maximum in seen:
+            histogram._cover(exponent)
+            histogram.maximum = histogram.maximum.maximum(maximum)
+        processes.add([histogram.counts])

@@ -5,6 +5,10 @@ loss looks at decides what is learned together. ``layer``: each site alone imita
 sites before it send. ``block``: the same for the parts between places where one tensor carries all. ``network``: the
 output alone, by distillation (Hinton et al. 2015). Li et al. 2021 (arXiv 2106.06984) learn the weights of one layer
 after the other; here all layers learn at the same time, the first two kinds with gradients cut in between.
+
+Several processes take every other row of each batch, and add their gradients up, so that all step alike. That is what
+one process does, but for rounding, where the loss is a mean over rows; the errors of sites, and of outputs that are no
+scores, are in units of their mean square over the rows of a process.
 """
 
 import hashlib
@@ -18,20 +22,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnconvert.converter import processes
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
 from snnconvert.converter.thresholds import Thresholds
 
-from .observer import first_inputs
+from .batches import first_inputs
 from .student import Settings, Student
 
 DEFAULT = Settings()
 
 _KEY = "snnconvert.reconstruction"
-_FORMAT = 1
+_FORMAT = 2
 _SAVE_EVERY = 60.0
+_APART = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,12 @@ def reconstruct(
 
     Args:
         thresholds: for one window; where learning starts.
-        batches: number of the epoch -> batches of unlabelled training images, the same ones each time it is asked.
+        batches: number of the epoch -> batches of unlabelled training images, the same ones each time it is asked, and
+            in each process.
         settings: how to learn.
         seed: of random counts.
-        checkpoint: file that keeps the state once a minute; if it exists, learning goes on from there.
+        checkpoint: file that keeps the state once a minute; if it exists, learning goes on from there. Every
+            process must be able to read it.
         report: called after each step.
         options: further arguments of `convert`.
 
@@ -78,7 +86,7 @@ def reconstruct(
             f"{thresholds.rule} thresholds are for any T, corrections for one", "compute them for T"
         )
     convert(graph, thresholds, neuron=neuron, steps=thresholds.steps, **options)  # which checks them
-    student = Student(graph, thresholds, neuron, settings, options, seed)
+    student = Student(graph, thresholds, neuron, settings, options, seed + _APART * processes.rank())
     optimiser = torch.optim.Adam(student.groups(), betas=(0.9, 0.99))
     run = _Run(student, optimiser, settings, batches, seed, None if checkpoint is None else Path(checkpoint))
     started, begun = time.perf_counter(), run.done
@@ -87,7 +95,7 @@ def reconstruct(
         left = (time.perf_counter() - started) / (run.done - begun) * (settings.iterations - run.done)
         report(Progress(run.done, settings.iterations, run.loss, left))
     about = {"name": "reconstruction", "images": run.images, "loss": run.loss, "seed": seed, **asdict(settings)}
-    if run.checkpoint is not None:
+    if run.checkpoint is not None and processes.rank() == 0:
         run.checkpoint.unlink(missing_ok=True)
     found = student.thresholds()
     corrections = [*thresholds.source.get("corrections", []), about | {"learn": list(settings.learn)}]
@@ -111,9 +119,15 @@ class _Run:
         self.rates = [group["lr"] for group in optimiser.param_groups]
         self.done, self.epoch, self.position, self.images, self.loss = 0, 0, 0, 0, math.nan
         self.saved = time.perf_counter()
-        self.identity = {} if checkpoint is None else self._identity()
-        if checkpoint is not None and checkpoint.exists():
-            self._resume(checkpoint)
+        self.identity: dict[str, Any] = {}
+        places = processes.gather(lambda: 0 if checkpoint is None else self._resume(checkpoint))
+        if len(set(places)) > 1:
+            raise ArtefactRefused(
+                f"{checkpoint} differs between processes, which are after {places} steps",
+                "put the output into a folder that all machines share",
+            )
+        with torch.no_grad():
+            processes.align(self._parameters())  # other machines may have rounded differently on the way here
 
     def inputs(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield the inputs of each step that is left."""
@@ -139,31 +153,53 @@ class _Run:
         factor = (1 + math.cos(math.pi * self.done / self.settings.iterations)) / 2
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        loss = self.student.loss(inputs)
-        value = float(loss.detach())
+        found = processes.gather(lambda: (self._backward(inputs), self._save_is_due()))
+        value, due = sum(loss for loss, _ in found), found[0][1]
         if not math.isfinite(value):
             raise CalibrationRefused(
                 f"the loss is {value} after {self.done} steps", "learn more slowly: smaller rates in the recipe"
             )
-        self.optimiser.zero_grad()
-        loss.backward()
+        processes.add([p.grad for p in self._parameters() if p.grad is not None])
         self.optimiser.step()
         self.student.keep_caps()
         self.done += 1
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
-        if self.checkpoint is not None and time.perf_counter() - self.saved > _SAVE_EVERY:
+        if self.checkpoint is not None and due:
             self.save(self.checkpoint)
 
+    def _backward(self, inputs: tuple[Tensor, ...]) -> float:
+        """Leave the gradients of this process's rows, weighted by their share of the batch; return their loss, too."""
+        self.optimiser.zero_grad()
+        rows = tuple(x[processes.rank() :: processes.count()] for x in inputs)
+        if processes.count() > 1:
+            for p in self._parameters():
+                p.grad = torch.zeros_like(p)
+        if not len(rows[0]):
+            return 0.0
+        loss = self.student.loss(rows) * (len(rows[0]) / len(inputs[0]))
+        loss.backward()
+        return float(loss.detach())
+
+    def _save_is_due(self) -> bool:
+        return time.perf_counter() - self.saved > _SAVE_EVERY
+
     def save(self, path: Path) -> None:
-        """Write the state."""
+        """Write the state, in the first of all processes."""
+        self.saved = time.perf_counter()
+        generators = processes.gather(self.student.generator.get_state)
+        if processes.rank():
+            return
         tensors = {f"parameter.{i}": p for i, p in enumerate(self._parameters())}
         for i, p in enumerate(self._parameters()):
             tensors |= {f"{name}.{i}": value for name, value in self.optimiser.state[p].items()}
-        tensors["generator"] = self.student.generator.get_state()
-        write_tensors(path, tensors, _KEY, {"format": _FORMAT, **self.identity, **self._place()})
-        self.saved = time.perf_counter()
+        tensors |= {f"generator.{number}": state for number, state in enumerate(generators)}
+        write_tensors(path, tensors, _KEY, {**self.identity, **self._place()})
 
-    def _resume(self, path: Path) -> None:
+    def _resume(self, path: Path) -> int:
+        """Go on from the state in ``path``, if it exists; return how many steps are done."""
+        self.identity = self._identity()
+        if not path.exists():
+            return 0
         another = "delete it, or name another file"
         try:
             tensors, document = read_tensors(path, _KEY, _FORMAT, "checkpoint")
@@ -177,9 +213,12 @@ class _Run:
                 self.optimiser.state[p] = {
                     name: tensors[f"{name}.{i}"].to(p) for name in ("step", "exp_avg", "exp_avg_sq")
                 }
-        self.student.generator.set_state(tensors["generator"])
+        state = tensors.get(f"generator.{processes.rank()}")  # of a process that was not there, the seed says enough
+        if state is not None:
+            self.student.generator.set_state(state)
         self.done, self.epoch, self.position = (int(document[name]) for name in ("done", "epoch", "position"))
         self.images, self.loss = int(document["images"]), float(document["loss"])
+        return self.done
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
@@ -195,6 +234,7 @@ class _Run:
         for tensor in (*before.values.values(), *corrections, *before.weights.values(), *constants, *images):
             start.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return {
+            "format": _FORMAT,
             "settings": asdict(self.settings) | {"learn": list(self.settings.learn)},
             "neuron": student.neuron,
             "options": student.options,

@@ -5,7 +5,7 @@ which they run, each on what the corrected ones before it send, in one pass over
 their number.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +17,11 @@ from snnconvert.converter.errors import CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.neurons import Correction, Neuron, Noise
 from snnconvert.converter.simulation import SpikingModel
-from snnconvert.converter.simulation.counts import Counts
+from snnconvert.converter.simulation.counts import Pass
 from snnconvert.converter.simulation.layers import Layers
 from snnconvert.converter.thresholds import Thresholds
 
-from .observer import first_inputs
-
-Batches = Iterable[Tensor | tuple[Tensor, ...] | list[Tensor]]
+from .batches import Batches, first_inputs
 
 
 @dataclass(frozen=True)
@@ -158,17 +156,7 @@ def run_watched(
         if model.streaming:
             train = _WatchedLayers(model.network, noise, watch).chunk(inputs, 0, model.steps)
             return torch.utils._pytree.tree_map(lambda steps: steps.mean(0), train)
-        return _WatchedCounts(model.network, noise, watch).run(*inputs)
-
-
-class _WatchedCounts(Counts):
-    def __init__(self, network: Any, noise: Noise, watch: Callable[[str, Tensor], None]) -> None:
-        super().__init__(network, noise)
-        self.watch = watch
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.watch(str(target), args[0])
-        return super().call_module(target, args, kwargs)
+        return model.network.counting(*inputs, Pass(noise, watch=watch))
 
 
 class _WatchedLayers(Layers):

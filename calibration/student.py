@@ -185,7 +185,7 @@ class Student(fx.Interpreter):
         """Return the spike counts of streaming neurons, by the name of their child."""
         model = convert(self.prepared, self.thresholds(), neuron=self.neuron, steps=self.steps, **self.options)
         noise, counts = Noise(0, torch.arange(len(inputs[0]), device=inputs[0].device)), dict[str, Tensor]()
-        layers = Layers(model.network, noise, counts, fuse=self.fuse)
+        layers = Layers(model.network, noise, counts)
         with torch.no_grad():
             for step in range(self.steps):
                 layers.chunk(inputs, step, 1)

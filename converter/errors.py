@@ -2,6 +2,7 @@
 
 SnnconvertError             unexpected state inside the tool                    exit code 1
 ├── UsageError              wrong words: unknown neuron, T = 0, a bad flag      exit code 2
+├── ProcessLost             a process that shares the work is gone          exit code 1
 └── Refused                 what was given cannot be taken                      exit code 3
     ├── ModelRefused        a model that cannot be read, traced or converted
     ├── DataRefused         a data set that cannot be read, or does not fit the model
@@ -33,6 +34,10 @@ class UsageError(SnnconvertError):
     """A name or number that no call could accept."""
 
     exit_code = 2
+
+
+class ProcessLost(SnnconvertError):
+    """Another process that shares the work is gone, or does not answer."""
 
 
 class Refused(SnnconvertError):

@@ -12,23 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..fused import Fused
+from ..native import integrate_and_fire
 from .correction import Correction
 from .neuron import NONE, Neuron, Place, soft_reset
 from .noise import Noise
-
-
-def _step(potential: Tensor, current: Tensor, threshold: Tensor, drive: list[Tensor], out: Tensor) -> None:
-    """Move ``potential`` by one step, in place, and write its spikes to ``out``."""
-    v = potential + current
-    for more in drive:
-        v = v + more
-    spikes, v = soft_reset(v, threshold)
-    out.copy_(spikes)
-    potential.copy_(v)
-
-
-_FUSED_STEP = Fused(_step)
 
 
 class IntegrateAndFire(Neuron):
@@ -70,15 +57,16 @@ class IntegrateAndFire(Neuron):
             return potential
         return potential + (self.bias[step] if self.bias.ndim > self.threshold.ndim else self.bias)
 
-    def step(self, potential: Any, current: Tensor, step: int, noise: Noise, out: Tensor, fuse: bool) -> Any:
-        """Integrate ``current``, fire into ``out``, and return the potential after it; in one pass, with ``fuse``."""
-        if not fuse or self.burst > 1:
-            return super().step(potential, current, step, noise, out, fuse)
-        drive = [self.shift * self.threshold / self.steps] if self.shift else []
-        if self.bias is not None:
-            drive.append(self.bias[step] if self.bias.ndim > self.threshold.ndim else self.bias)
-        _FUSED_STEP(potential, current, self.threshold, drive, out)
-        return potential
+    def train(
+        self, potential: Any, currents: Tensor, first: int, noise: Noise, worth: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Integrate and fire at each of the steps from ``first`` on, in one pass where the input alone drives them."""
+        if self.burst == 1 and not (self.shift and self.bias is not None):
+            drive = self.shift * self.threshold / self.steps if self.shift else self.bias
+            found = integrate_and_fire(potential, currents, self.population(drive, worth))
+            if found is not None:
+                return found, potential
+        return super().train(potential, currents, first, noise, worth)
 
     def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""

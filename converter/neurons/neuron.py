@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..native import Population
 from .correction import Correction
 from .noise import Noise
 
@@ -114,11 +115,23 @@ class Neuron(nn.Module):
             spikes = spikes + more
         return spikes, potential
 
-    def step(self, potential: Any, current: Tensor, step: int, noise: Noise, out: Tensor, fuse: bool) -> Any:
-        """Integrate ``current``, fire into ``out``, and return the potential after it; in one pass, with ``fuse``."""
-        spikes, potential = self.fire(self.integrate(potential, current, step), step, noise)
-        out.copy_(spikes)
-        return potential
+    def train(
+        self, potential: Any, currents: Tensor, first: int, noise: Noise, worth: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Integrate and fire at each of the steps from ``first`` on; streaming neurons only.
+
+        Args:
+            potential: the membrane potential before them [batch, channels, ...]; it may be changed in place.
+            currents: [steps, batch, channels, ...].
+            worth: by what spikes are multiplied.
+
+        Returns:
+            the train [steps, batch, channels, ...], and the potential after it.
+        """
+        train = torch.empty_like(currents, memory_format=torch.contiguous_format)
+        for t, current in enumerate(currents):
+            train[t], potential = self.fire(self.integrate(potential, current, first + t), first + t, noise)
+        return train if worth is None else train.mul_(worth), potential
 
     def fire_once(self, potential: Any, slot: int, noise: Noise) -> tuple[Tensor, Any]:
         """Return a spike or none (1 or 0; -1 too where signed) in ``slot`` (0 to T m - 1) and the potential after."""
@@ -127,6 +140,16 @@ class Neuron(nn.Module):
     def count(self, total: Tensor, noise: Noise) -> Tensor:
         """Return the number of spikes in a window whose input adds up to ``total``; two-phase neurons only."""
         raise NotImplementedError
+
+    def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
+        """Return `count` for the ``mean`` input of a window, times ``worth``; two-phase neurons only."""
+        counts = self.count(mean * self.steps, noise)
+        return counts if worth is None else counts * worth
+
+    def population(self, offset: Tensor | None, worth: Tensor | None) -> Population:
+        """Return the neurons as compiled functions take them."""
+        low = -self.most if self.signed else 0
+        return Population(self.place.axis, self.threshold, offset, worth, self.steps, low, self.most)
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return the mean of `count` over its random numbers; two-phase neurons only."""

@@ -6,6 +6,7 @@ generators"), int64 arithmetic that is bit-equal on every device.
 """
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -41,6 +42,12 @@ def stream(key: Tensor, index: Tensor) -> Tensor:
     return mix(key + (index + 1) * _GOLDEN)
 
 
+@lru_cache(maxsize=4096)
+def key_of(site: int, step: int) -> int:
+    """Return the hash of a site's number and a step, 64 bits with a sign."""
+    return int(stream(stream(torch.tensor(site), torch.tensor(0)), torch.tensor(step)))
+
+
 @dataclass(frozen=True)
 class Noise:
     """The random numbers of one forward pass.
@@ -53,6 +60,11 @@ class Noise:
     seed: int
     index: Tensor
 
+    @cached_property
+    def images(self) -> Tensor:
+        """The hash of the seed and each image, int64 [batch]."""
+        return stream(mix(torch.tensor(self.seed, device=self.index.device)), self.index)
+
     def bits(self, site: int, shape: torch.Size | tuple[int, ...], step: int) -> Tensor:
         """Return uniform int64 of ``shape`` [batch, ...] for step ``step`` of site number ``site``.
 
@@ -60,12 +72,9 @@ class Noise:
         The hash of (site, step, neuron) and that of (seed, image) are joined by one more round.
         """
         device = self.index.device
-        key = stream(
-            stream(torch.tensor(site, device=device), torch.tensor(0, device=device)), torch.tensor(step, device=device)
-        )
-        neuron = stream(key, torch.arange(torch.Size(shape).numel() // len(self.index), device=device))
-        image = stream(mix(torch.tensor(self.seed, device=device)), self.index)
-        return mix(image[:, None] + neuron).reshape(shape)
+        numbers = torch.arange(torch.Size(shape).numel() // len(self.index), device=device)
+        neuron = stream(torch.tensor(key_of(site, step), device=device), numbers)
+        return mix(self.images[:, None] + neuron).reshape(shape)
 
     def uniform(self, site: int, shape: torch.Size | tuple[int, ...], step: int, dtype: torch.dtype) -> Tensor:
         """Return uniform numbers in [0, 1) with 24 random bits, of ``shape`` [batch, ...]."""

@@ -23,10 +23,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .. import native
 from ..errors import UsageError
 from .correction import Correction
 from .neuron import NONE, Neuron, Place
-from .noise import Noise
+from .noise import Noise, key_of
 
 GRID = 256
 """Intervals of f in the table of the mean count; linear interpolation then errs by 3e-5 at T = 32."""
@@ -51,6 +52,13 @@ def mean_count_table(steps: int) -> Tensor:
     return torch.cat([(k + up[1:]).flatten(), torch.tensor([float(steps)], dtype=torch.float64)])
 
 
+@lru_cache(maxsize=32)
+def _table(steps: int) -> Tensor:
+    """Return the table and its rise to the next entry, float32 [T GRID, 2]."""
+    table = mean_count_table(steps).float()
+    return torch.stack([table[:-1], table.diff()], 1)
+
+
 def mean_count(v: Tensor, steps: int) -> Tensor:
     """Return E[N] for the accumulated input ``v`` in units of theta: 0 below 0, T above T, the table between."""
     return interpolated(mean_count_table(steps).to(v), v, steps)
@@ -61,7 +69,7 @@ def interpolated(table: Tensor, v: Tensor, steps: int) -> Tensor:
     position = v.clamp(0, steps) * GRID
     left = position.floor().nan_to_num().clamp(max=steps * GRID - 1)  # NaN comes back as NaN
     below = table[left.long()]
-    return torch.lerp(below, table[left.long() + 1], position - left)
+    return below + (position - left) * (table[left.long() + 1] - below)  # lerp's bits depend on the processor
 
 
 def stochastic_count(v: Tensor, uniform: Tensor, steps: int) -> Tensor:
@@ -112,6 +120,12 @@ class TwoPhaseProbabilistic(Neuron):
         if self.signed:
             return stochastic_count(total.abs() / self.threshold, uniform, self.most) * total.sign()
         return stochastic_count(total / self.threshold, uniform, self.most)
+
+    def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
+        """Return `count` for the ``mean`` input of a window, times ``worth``."""
+        table, key = _table(self.most), key_of(self.site, COUNT)
+        found = native.tpp(mean, self.population(self.offset, worth), table, GRID, key, noise.images)
+        return super().window(mean, noise, worth) if found is None else found
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return E[N] given ``total``, exactly."""

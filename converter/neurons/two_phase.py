@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..native import two_phase
 from .neuron import Neuron, soft_reset
 from .noise import Noise
 
@@ -44,6 +45,11 @@ class TwoPhase(Neuron):
     def count(self, total: Tensor, noise: Noise) -> Tensor:
         """Return N = clip(floor(total / theta + 1/2), 0, T), or from -T on where signed."""
         return self.expected_count(total)
+
+    def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
+        """Return `count` for the ``mean`` input of a window, times ``worth``."""
+        found = two_phase(mean, self.population(self.offset, worth))
+        return super().window(mean, noise, worth) if found is None else found
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return N, which is not random."""

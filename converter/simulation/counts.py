@@ -4,34 +4,57 @@ A two-phase site depends on the sum of its input only, and linear operations pas
 mean input z to theta N / T, with N the spike count of T z.
 """
 
-from typing import Any
+import copy
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from ..neurons import Noise
-from .network import Network
+from ..neurons import Neuron, Noise
 
 
-class Counts(fx.Interpreter):
-    """Runs a canonical graph once, with a spike count at each site.
+class Pass(NamedTuple):
+    """What the sites share in one pass.
 
     Args:
-        network: two-phase neurons in a canonical graph.
-        noise: the random numbers of this pass.
+        noise: the random numbers.
         activity: filled with the spike counts of each site, by the name of its child, if given.
+        watch: called at each site with the name of its child and its mean input, before it fires, if given.
     """
 
-    def __init__(self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None) -> None:
-        super().__init__(network.module)
-        self.extra_traceback = False  # it would rewrite the messages of our errors
-        self.network = network
-        self.noise = noise
-        self.activity = activity
+    noise: Noise
+    activity: dict[str, Tensor] | None = None
+    watch: Callable[[str, Tensor], None] | None = None
 
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return theta N / T for the mean input of the site ``target``."""
-        neuron = self.network.neurons[target]
-        counts = neuron.count(args[0] * neuron.steps, self.noise)
-        if self.activity is not None:
-            self.activity[target] = counts
-        return counts * (neuron.height / neuron.steps)
+
+class _Site(nn.Module):
+    """The neurons of one site, which answer for a whole window at once."""
+
+    def __init__(self, name: str, neuron: Neuron) -> None:
+        super().__init__()
+        self.name, self.neuron = name, neuron
+
+    def forward(self, mean: Tensor, now: Pass) -> Tensor:
+        """Return theta N / T for the ``mean`` input of a window."""
+        if now.watch is not None:
+            now.watch(self.name, mean)
+        worth = self.neuron.height / self.neuron.steps
+        if now.activity is None:
+            return self.neuron.window(mean, now.noise, worth)
+        counts = now.activity[self.name] = self.neuron.window(mean, now.noise)
+        return counts * worth
+
+
+def counting(module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> fx.GraphModule:
+    """Return a canonical graph with two-phase neurons at its sites, which takes its inputs and then the `Pass`."""
+    graph = copy.deepcopy(module.graph)
+    *_, last = (node for node in graph.nodes if node.op == "placeholder")
+    with graph.inserting_after(last):
+        now = graph.placeholder("snnconvert_pass")
+    for node in graph.nodes:
+        if node.op == "call_module":
+            node.args = (*node.args, now)
+    counted = fx.GraphModule(module, graph)
+    for name, neuron in neurons.items():
+        counted.add_submodule(name, _Site(name, neuron))
+    return counted

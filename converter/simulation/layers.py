@@ -23,16 +23,13 @@ class Layers(fx.Interpreter):
         network: neurons in a canonical graph.
         noise: the random numbers of this pass.
         activity: the spike counts of each site are added to it, by the name of its child, if given.
-        fuse: compile the neurons, which takes seconds and pays from some hundred passes on.
     """
 
-    def __init__(
-        self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None, *, fuse: bool = False
-    ) -> None:
+    def __init__(self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None) -> None:
         super().__init__(network.module)
         self.extra_traceback = False  # it would rewrite the messages of our errors
         self.network, self.schedule = network, network.schedule
-        self.noise, self.activity, self.fuse = noise, activity, fuse
+        self.noise, self.activity = noise, activity
         self.trains: set[fx.Node] = set()
         self.steady: dict[fx.Node, Any] = {}  # what stays equal at every step, kept from chunk to chunk
         self.carried: dict[fx.Node, Any] = {}  # membrane potentials and running totals at the end of the last chunk
@@ -81,13 +78,16 @@ class Layers(fx.Interpreter):
     def _site(self, node: fx.Node, neuron: Neuron) -> Tensor:
         source = node.all_input_nodes[0]
         currents = self._over_time(source)
-        train = torch.empty_like(currents, memory_format=torch.contiguous_format)
         potential = self.carried[node] if node in self.carried else neuron.start(currents[0])
         if neuron.streaming:
-            for t in range(self.steps):
-                potential = neuron.step(potential, currents[t], self.first + t, self.noise, train[t], self.fuse)
-            self.carried[node] = potential
+            plain = self.activity is None and self.network.order == "none"
+            train, self.carried[node] = neuron.train(
+                potential, currents, self.first, self.noise, neuron.height if plain else None
+            )
+            if plain:
+                return train.flatten(0, 1)
         else:
+            train = torch.empty_like(currents, memory_format=torch.contiguous_format)
             if source in self.schedule.windowed:
                 potential = neuron.integrate(potential, currents[0] * self.steps, 0)
             else:

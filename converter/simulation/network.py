@@ -14,6 +14,7 @@ from ..graph import PreparedGraph
 from ..graph.sites import site_of
 from ..neurons import NEURONS, Correction, Neuron, Place
 from ..thresholds import Thresholds
+from .counts import counting
 from .schedule import Schedule
 
 
@@ -38,6 +39,11 @@ class Network:
         """When each node speaks."""
         streaming = all(neuron.streaming for neuron in self.neurons.values())
         return Schedule(self.module.graph, streaming, self.order != "none")
+
+    @cached_property
+    def counting(self) -> fx.GraphModule:
+        """The graph of the `counts` executor, which shares tensors with ``module``: of no use when those are replaced."""
+        return counting(self.module, self.neurons)
 
     def neuron(self, node: fx.Node) -> Neuron:
         """The neurons of the site that ``node`` calls."""

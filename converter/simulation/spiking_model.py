@@ -1,6 +1,7 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ..graph import PreparedGraph
 from ..graph.audit import Role
 from ..neurons import NEURONS, SHUFFLES, Noise
 from ..thresholds import Thresholds
-from .counts import Counts
+from .counts import Pass
 from .layers import Layers
 from .network import Network, exact, populations, with_weights
 from .schedule import Schedule
@@ -21,7 +22,7 @@ EXECUTORS = ("counts", "layers", "steps")
 """The simulators. They give the same answer; TPP counts from `counts` equal the others' in distribution."""
 
 MEMORY = 2**25
-"""The bytes of trains that the `layers` executor works on at once: as much as stays near the caches of a core."""
+"""Bytes of trains that stay near the caches of a core."""
 
 
 class SpikingModel(nn.Module):
@@ -72,7 +73,15 @@ class SpikingModel(nn.Module):
         neurons = populations(graph, thresholds, neuron, steps, self.options)
         self.neurons = nn.ModuleDict(neurons)
         self.network = Network(self.body, neurons, steps, shuffle)
+        self.memory = MEMORY
+        """The bytes of trains that the `layers` executor works on at once."""
         self._neuron = neuron
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "SpikingModel":
+        """Move the tensors, and forget what was derived of those before."""
+        super()._apply(fn, recurse)
+        self.network = replace(self.network)
+        return self
 
     @property
     def neuron(self) -> str:
@@ -188,7 +197,7 @@ class SpikingModel(nn.Module):
         noise = self._noise(inputs, index)
         with exact(inputs):
             if executor == "counts":
-                return Counts(self.network, noise, activity).run(*inputs)
+                return self.network.counting(*inputs, Pass(noise, activity))
             if executor == "steps":
                 steps = Steps(self.network, noise, activity)
                 return _map(lambda train: train.mean(0), steps.run(inputs))
@@ -208,8 +217,9 @@ class SpikingModel(nn.Module):
                 "by_t needs a streaming neuron without shuffling",
             )
         with exact(inputs):
-            trains = _join(list(self._chunks(inputs, self._noise(inputs, index), None)), torch.cat)
-            return _map(lambda train: train.cumsum(0) / _time(train), trains)
+            parts = self._parts(inputs, self._noise(inputs, index), False)
+            trains = [_join(list(self._chunks(layers, part)), torch.cat) for layers, part in parts]
+            return _map(lambda train: train.cumsum(0) / _time(train), _join(trains, lambda pieces: torch.cat(pieces, 1)))
 
     def describe(self) -> dict[str, Any]:
         """Return what the network is made of, JSON-able: neuron, timing, sites, and what was rewritten."""
@@ -261,26 +271,29 @@ class SpikingModel(nn.Module):
         return self.schedule.values_per_image * x.element_size()
 
     def _in_layers(self, inputs: tuple[Tensor, ...], noise: Noise, activity: dict[str, Tensor] | None) -> Any:
-        if not self.schedule.delayed:
-            sums = [_map(lambda train: train.sum(0), part) for part in self._chunks(inputs, noise, activity)]
-            return _join(sums, lambda parts: torch.stack(parts).sum(0) / self.steps)
-        rows = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * self.steps))
-        results: list[Any] = []
         counts: list[dict[str, Tensor] | None] = []
-        for start in range(0, len(inputs[0]), rows):
-            part = slice(start, start + rows)
-            counts.append({} if activity is not None else None)
-            layers = Layers(self.network, Noise(noise.seed, noise.index[part]), counts[-1])
-            trains = layers.chunk(tuple(x[part] for x in inputs), 0, self.steps)
-            results.append(_map(lambda train: train.mean(0), trains))
+        results = []
+        for layers, part in self._parts(inputs, noise, activity is not None):
+            sums = [_map(lambda train: train.sum(0), trains) for trains in self._chunks(layers, part)]
+            results.append(_join(sums, lambda chunks: torch.stack(chunks).sum(0) / self.steps))
+            counts.append(layers.activity)
         if activity is not None:
             activity.update(_join(counts, torch.cat))
         return _join(results, torch.cat)
 
-    def _chunks(self, inputs: tuple[Tensor, ...], noise: Noise, activity: dict[str, Tensor] | None) -> Iterator[Any]:
-        """Yield the output trains of a streaming network, as many steps at a time as fit in ``MEMORY``."""
-        layers = Layers(self.network, noise, activity)
-        size = max(1, MEMORY // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
+    def _parts(self, inputs: tuple[Tensor, ...], noise: Noise, active: bool) -> Iterator[tuple[Layers, tuple[Tensor, ...]]]:
+        """Yield so many images that all their steps fit in ``memory``: membrane potentials then stay in the caches."""
+        images = max(1, self.memory // (self._bytes_per_step(inputs[0]) * self.steps))
+        for start in range(0, len(inputs[0]), images):
+            part = slice(start, start + images)
+            part_noise = Noise(noise.seed, noise.index[part])
+            yield Layers(self.network, part_noise, {} if active else None), tuple(x[part] for x in inputs)
+
+    def _chunks(self, layers: Layers, inputs: tuple[Tensor, ...]) -> Iterator[Any]:
+        """Yield the output trains, where the neurons are streaming as many steps at a time as fit in ``memory``."""
+        size = self.steps
+        if not self.schedule.delayed:
+            size = max(1, self.memory // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
         for first in range(0, self.steps, size):
             yield layers.chunk(inputs, first, min(size, self.steps - first))
 

@@ -1,0 +1,65 @@
+"""Watch a prepared network while it runs: the distribution of what each site reads and puts out."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from snnconvert.converter.errors import CalibrationRefused
+from snnconvert.converter.graph import PreparedGraph, Site
+
+from .gaussian import Moments
+from .histogram import Histogram
+
+
+class Watch(fx.Interpreter):
+    """Runs a prepared graph and counts what each site puts out; of what it takes in, it keeps the latest moments.
+
+    Args:
+        graph: the network.
+        sample: count one in so many of the numbers of a channel, where an image has at least eight times as many; other
+            ones in each batch. The largest is always found.
+    """
+
+    def __init__(self, graph: PreparedGraph, sample: int = 1) -> None:
+        super().__init__(graph.module)
+        self.sample, self.number = sample, 0
+        self.extra_traceback = False  # it would rewrite the messages of our errors
+        self.histograms = {site.name: Histogram.empty(site.channels) for site in graph.sites}
+        self.moments: dict[str, Moments] = {}
+
+    def see(self, inputs: tuple[Tensor, ...], number: int) -> dict[str, Moments]:
+        """Run the network on the batch of this ``number``; return the moments of what each site takes in, in it."""
+        self.number, self.moments = number, {}
+        with torch.no_grad():
+            self.run(*inputs)
+        return self.moments
+
+    def _sampled(self, values: Tensor) -> Tensor:
+        """Return some of ``values`` [batch, channels, ...]: of each image another run of neighbours."""
+        positions = values[0, 0].numel()
+        if self.sample == 1 or positions < 8 * self.sample:
+            return values
+        length = positions // self.sample  # runs, because memory is read in lines
+        runs = values.flatten(2)[:, :, : self.sample * length].unflatten(2, (self.sample, length))
+        images = torch.arange(len(values), device=values.device)
+        chosen: Tensor = runs[images, :, (images + self.number) % self.sample]
+        return chosen
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the activation of a site, and add it to its histogram; keep the moments of its input."""
+        site, z = self.fetch_attr(target), args[0]
+        assert isinstance(site, Site)
+        if not bool(z.sum().isfinite()) and not bool(z.isfinite().all()):  # a cap would hide infinity
+            raise CalibrationRefused(
+                f"{site.name}: its input is NaN or infinite", "check the images, their preprocessing and the weights"
+            )
+        self.moments[site.name] = Moments.of(self._sampled(z.movedim(site.axis, 1)), site.signed)
+        activation = super().call_module(target, args, kwargs)
+        others = [d for d in range(activation.ndim) if d != site.axis]
+        largest = activation.amax(others)
+        if site.signed:
+            largest = torch.maximum(largest, -activation.amin(others))
+        sampled = self._sampled(activation.movedim(site.axis, 1))
+        self.histograms[site.name].add(sampled.abs() if site.signed else sampled, largest)
+        return activation
