@@ -26,7 +26,7 @@ SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _LEVELS = {"AVX2": ("-march=x86-64-v3",), "AVX512": ("-march=x86-64-v4", "-mprefer-vector-width=512")}
 _TILE = 2048
-"""Elements of a row that goes through the channels several times: enough for long loops, few enough for a near cache."""
+"""Elements of a row that goes through the channels several times: long enough for loops, short enough for caches."""
 
 
 class Library(NamedTuple):
@@ -75,24 +75,34 @@ class Population(NamedTuple):
 def library() -> Library:
     """Return the functions of `SOURCE`, compiled now or by an earlier process."""
     path = compiler()
-    if path is None or sys.byteorder != "little":
-        return Library(None, "no C++ compiler was found" if path is None else "written for little-endian machines")
-    source = SOURCE.read_bytes()
-    level = _LEVELS.get(torch.backends.cpu.get_cpu_capability(), ()) if platform.machine() in ("x86_64", "AMD64") else ()
-    made_of = (source, path.encode(), *(word.encode() for word in (*FLAGS, *level, platform.machine())))
-    target = cache_folder() / f"neurons-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:16]}.so"
+    if path is None:
+        return Library(None, "no C++ compiler was found")
+    if sys.byteorder != "little":
+        return Library(None, "they are written for little-endian processors")
+    intel = platform.machine() in ("x86_64", "AMD64")
+    flags = (*FLAGS, *(_LEVELS.get(torch.backends.cpu.get_cpu_capability(), ()) if intel else ()))
+    made_of = SOURCE.read_bytes() + "|".join((path, *flags, platform.machine())).encode()
+    target = cache_folder() / f"neurons-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
     try:
-        if not target.exists():
-            _compile(path, (*FLAGS, *level), target)
-        return Library(ctypes.CDLL(str(target)), f"compiled by {path}, kept in {target}")
+        return Library(_loaded(path, flags, target), f"compiled by {path}, kept in {target}")
     except (OSError, subprocess.SubprocessError) as error:
         words = getattr(error, "stderr", None) or str(error)
-        return Library(None, f"{path} did not compile the neurons: {words.strip()[:300]}")
+        return Library(None, f"{path} did not compile them: {words.strip()[:300]}")
 
 
 def cache_folder() -> Path:
     """Return where compiled functions are kept: $XDG_CACHE_HOME/snnconvert, by default ~/.cache/snnconvert."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnconvert"
+
+
+def _loaded(path: str, flags: tuple[str, ...], target: Path) -> ctypes.CDLL:
+    if target.exists():
+        try:
+            return ctypes.CDLL(str(target))
+        except OSError:  # cut short, or of another system
+            pass
+    _compile(path, flags, target)
+    return ctypes.CDLL(str(target))
 
 
 def _compile(path: str, flags: tuple[str, ...], target: Path) -> None:
@@ -147,16 +157,26 @@ def integrate_and_fire(potential: Tensor, currents: Tensor, neurons: Population)
         currents: I [steps, batch, ...], in memory like ``potential`` at each step.
     """
     run = _Run.of(potential, neurons, len(potential))
-    if run is None or currents.dtype != potential.dtype or currents.stride()[1:] != potential.stride():
+    if run is None or currents.dtype != potential.dtype or not _alike(currents, potential):
         return None
-    out = potential.new_empty(len(currents) * potential.numel()).as_strided(
-        currents.shape, (potential.numel(), *potential.stride())
-    )
-    steps, apart, out_apart = (ctypes.c_int64(n) for n in (len(currents), currents.stride(0), potential.numel()))
-    run.functions.integrate_and_fire(
-        *run.arguments, steps, _at(currents), apart, _at(potential), _at(out), out_apart
-    )
+    out = train_like(currents, potential)
+    steps, apart, out_apart = (ctypes.c_int64(n) for n in (len(currents), currents.stride(0), out.stride(0)))
+    run.functions.integrate_and_fire(*run.arguments, steps, _at(currents), apart, _at(potential), _at(out), out_apart)
     return out
+
+
+def train_like(currents: Tensor, potential: Tensor) -> Tensor:
+    """Return an empty train in the shape of ``currents`` [steps, batch, ...]; in memory each step is as ``potential``."""
+    numbers, strides = potential.numel(), potential.stride()
+    if not potential.movedim(1, -1).is_contiguous():
+        return torch.empty_like(currents, memory_format=torch.contiguous_format)
+    return potential.new_empty(len(currents) * numbers).as_strided(currents.shape, (numbers, *strides))
+
+
+def _alike(currents: Tensor, potential: Tensor) -> bool:
+    """Return whether each step of ``currents`` lies in memory as ``potential`` does."""
+    sides = zip(potential.shape, currents.stride()[1:], potential.stride(), strict=True)
+    return all(size == 1 or one == other for size, one, other in sides)
 
 
 class _Run(NamedTuple):

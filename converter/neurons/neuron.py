@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..native import Population
+from ..native import Population, train_like
 from .correction import Correction
 from .noise import Noise
 
@@ -128,7 +128,7 @@ class Neuron(nn.Module):
         Returns:
             the train [steps, batch, channels, ...], and the potential after it.
         """
-        train = torch.empty_like(currents, memory_format=torch.contiguous_format)
+        train = train_like(currents, potential)
         for t, current in enumerate(currents):
             train[t], potential = self.fire(self.integrate(potential, current, first + t), first + t, noise)
         return train if worth is None else train.mul_(worth), potential

@@ -1,22 +1,27 @@
 """The `layers` executor: each operation runs for all its steps at once, with time folded into the batch.
 
 A wire is either steady in time, [batch, ...], or a train, [steps batch, ...] with time as the slow part of the batch
-dimension, wherever that is. What comes before the first site is steady and computed once. A streaming network may be
-cut into chunks of steps, because membrane potentials carry over; a network with two-phase or shuffled sites needs its
-whole window in one chunk.
+dimension, wherever that is. What comes before the first site is steady and computed once.
+
+Images go through in parts, so few at a time that all their steps fit in a budget of memory: membrane potentials then
+stay in the caches. Where one image has too many steps, a streaming network is cut into chunks of steps too, because
+membrane potentials carry over; a network with two-phase or shuffled sites needs its whole window in one chunk.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map
 
+from ..graph.canonical import attribute
 from ..neurons import Neuron, Noise, shuffle
 from .network import Network
 from .window import accumulated, apply
 
 
-class Layers(fx.Interpreter):
+class Layers:
     """Runs a canonical graph layer by layer, one chunk of steps after the other.
 
     Args:
@@ -26,10 +31,9 @@ class Layers(fx.Interpreter):
     """
 
     def __init__(self, network: Network, noise: Noise, activity: dict[str, Tensor] | None = None) -> None:
-        super().__init__(network.module)
-        self.extra_traceback = False  # it would rewrite the messages of our errors
         self.network, self.schedule = network, network.schedule
         self.noise, self.activity = noise, activity
+        self.env: dict[fx.Node, Any] = {}
         self.trains: set[fx.Node] = set()
         self.steady: dict[fx.Node, Any] = {}  # what stays equal at every step, kept from chunk to chunk
         self.carried: dict[fx.Node, Any] = {}  # membrane potentials and running totals at the end of the last chunk
@@ -38,24 +42,35 @@ class Layers(fx.Interpreter):
     def chunk(self, inputs: tuple[Tensor, ...], first: int, steps: int) -> Any:
         """Return what the output carries, [steps, batch, ...], in the ``steps`` steps from ``first`` on."""
         self.first, self.steps = first, steps
-        return self.run(*inputs)
+        *nodes, output = self.schedule.graph.nodes
+        given = iter(inputs)
+        for node in nodes:
+            self.env[node] = next(given) if node.op == "placeholder" else self._run(node)
+            for read in self.schedule.read_last_by.get(node, ()):
+                del self.env[read]
+        result = fx.node.map_arg(output.args[0], self._over_time)
+        self.env.clear()
+        return result
 
-    def run_node(self, n: fx.Node) -> Any:
+    def _run(self, node: fx.Node) -> Any:
         """Compute one wire."""
-        if n.op == "output":
-            return fx.node.map_arg(n.args[0], self._over_time)
-        if n in self.schedule.constant:
-            if n not in self.steady:
-                self.steady[n] = super().run_node(n)
-            return self.steady[n]
-        if n in self.schedule.windowed:
-            return apply(n, self._mean)
-        self.trains.add(n)
-        if n.op == "call_module":
-            return self._site(n, self.network.neuron(n))
-        if n in self.schedule.nonlinear:
-            return self._running(n)
-        return apply(n, self._train)
+        if node in self.schedule.constant:
+            if node not in self.steady:
+                self.steady[node] = self._constant(node)
+            return self.steady[node]
+        if node in self.schedule.windowed:
+            return apply(node, self._mean)
+        self.trains.add(node)
+        if node.op == "call_module":
+            return self._site(node, self.network.neuron(node))
+        if node in self.schedule.nonlinear:
+            return self._running(node)
+        return apply(node, self._train)
+
+    def _constant(self, node: fx.Node) -> Any:
+        if node.op == "get_attr":
+            return attribute(self.network.module, str(node.target))
+        return apply(node, self.env.__getitem__)
 
     def _over_time(self, node: fx.Node) -> Tensor:
         """Return what ``node`` carries, [steps, ...]."""
@@ -113,6 +128,64 @@ class Layers(fx.Interpreter):
             before = now
         self.carried[node] = (totals, before)
         return _folded(torch.stack(changes), node)
+
+
+def mean(
+    network: Network, inputs: tuple[Tensor, ...], noise: Noise, memory: int, activity: dict[str, Tensor] | None = None
+) -> Any:
+    """Return the mean of the output over its window, in its structure; ``activity`` is filled as by `Layers`.
+
+    Args:
+        memory: the bytes of trains to work on at once.
+    """
+    found, counts = [], []
+    for layers, part in _parts(network, inputs, noise, memory, activity is not None):
+        sums = [over(lambda train: train.sum(0), trains) for trains in _chunks(layers, part, memory)]
+        found.append(joined(sums, lambda chunks: torch.stack(chunks).sum(0) / network.steps))
+        counts.append(layers.activity)
+    if activity is not None:
+        activity.update(joined(counts, torch.cat))
+    return joined(found, torch.cat)
+
+
+def trains(network: Network, inputs: tuple[Tensor, ...], noise: Noise, memory: int) -> Any:
+    """Return what the output carries at each step, [steps, batch, ...], in its structure."""
+    parts = _parts(network, inputs, noise, memory, False)
+    found = [joined(list(_chunks(layers, part, memory)), torch.cat) for layers, part in parts]
+    return joined(found, lambda pieces: torch.cat(pieces, 1))
+
+
+def over(function: Callable[[Any], Any], structure: Any) -> Any:
+    """Return ``structure`` with ``function`` of each tensor; None, which a model may return beside tensors, stays."""
+    return tree_map(lambda part: None if part is None else function(part), structure)
+
+
+def joined(structures: list[Any], function: Callable[[Any], Any]) -> Any:
+    """Return one structure with ``function`` of the tensors in the same place of all."""
+    return tree_map(lambda *parts: None if parts[0] is None else function(parts), *structures)
+
+
+def _parts(
+    network: Network, inputs: tuple[Tensor, ...], noise: Noise, memory: int, active: bool
+) -> Iterator[tuple[Layers, tuple[Tensor, ...]]]:
+    images = max(1, memory // (_bytes_per_step(network, inputs[0]) * network.steps))
+    for start in range(0, len(inputs[0]), images):
+        part = slice(start, start + images)
+        layers = Layers(network, Noise(noise.seed, noise.index[part]), {} if active else None)
+        yield layers, tuple(x[part] for x in inputs)
+
+
+def _chunks(layers: Layers, inputs: tuple[Tensor, ...], memory: int) -> Iterator[Any]:
+    steps = size = layers.network.steps
+    if not layers.schedule.delayed:
+        size = max(1, memory // (_bytes_per_step(layers.network, inputs[0]) * len(inputs[0])))
+    for first in range(0, steps, size):
+        yield layers.chunk(inputs, first, min(size, steps - first))
+
+
+def _bytes_per_step(network: Network, x: Tensor) -> int:
+    """Return the bytes that one image's values take at one step."""
+    return network.schedule.values_per_image * x.element_size()
 
 
 def _folded(train: Tensor, node: fx.Node) -> Tensor:

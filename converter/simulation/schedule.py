@@ -94,6 +94,15 @@ class Schedule:
         return last
 
     @cached_property
+    def read_last_by(self) -> dict[fx.Node, list[fx.Node]]:
+        """The nodes whose value nobody reads after each node; not those that the output reads."""
+        found: dict[fx.Node, list[fx.Node]] = {}
+        for source, reader in self.last_reader.items():
+            if reader.op != "output":
+                found.setdefault(reader, []).append(source)
+        return found
+
+    @cached_property
     def values_per_image(self) -> int:
         """The largest number of values that are alive at once for one image and one step."""
         alive: dict[fx.Node, int] = {}

@@ -1,6 +1,5 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +12,8 @@ from ..graph.audit import Role
 from ..neurons import NEURONS, SHUFFLES, Noise
 from ..thresholds import Thresholds
 from .counts import Pass
-from .layers import Layers
-from .network import Network, exact, populations, with_weights
+from .layers import mean, over, trains
+from .network import Network, channels_last, exact, populations, with_weights
 from .schedule import Schedule
 from .steps import Steps
 
@@ -194,14 +193,14 @@ class SpikingModel(nn.Module):
                 f"the counts executor needs two-phase neurons, and {self.neuron!r} neurons fire while they integrate",
                 f"use one of {', '.join(self.executors)}",
             )
-        noise = self._noise(inputs, index)
+        noise, inputs = self._noise(inputs, index), channels_last(inputs)
         with exact(inputs):
             if executor == "counts":
                 return self.network.counting(*inputs, Pass(noise, activity))
             if executor == "steps":
                 steps = Steps(self.network, noise, activity)
-                return _map(lambda train: train.mean(0), steps.run(inputs))
-            return self._in_layers(inputs, noise, activity)
+                return over(lambda train: train.mean(0), steps.run(inputs))
+            return mean(self.network, inputs, noise, self.memory, activity)
 
     def by_t(self, *inputs: Tensor, index: Tensor | None = None) -> Any:
         """Return the mean of the output over its first 1, 2, ..., T steps: logits [T, batch, classes].
@@ -217,9 +216,8 @@ class SpikingModel(nn.Module):
                 "by_t needs a streaming neuron without shuffling",
             )
         with exact(inputs):
-            parts = self._parts(inputs, self._noise(inputs, index), False)
-            trains = [_join(list(self._chunks(layers, part)), torch.cat) for layers, part in parts]
-            return _map(lambda train: train.cumsum(0) / _time(train), _join(trains, lambda pieces: torch.cat(pieces, 1)))
+            found = trains(self.network, channels_last(inputs), self._noise(inputs, index), self.memory)
+            return over(lambda train: train.cumsum(0) / _time(train), found)
 
     def describe(self) -> dict[str, Any]:
         """Return what the network is made of, JSON-able: neuron, timing, sites, and what was rewritten."""
@@ -266,45 +264,6 @@ class SpikingModel(nn.Module):
                 "give the position of each image in its data set, torch.arange(...)",
             )
         return Noise(self.seed, index.to(inputs[0].device, torch.int64))
-
-    def _bytes_per_step(self, x: Tensor) -> int:
-        return self.schedule.values_per_image * x.element_size()
-
-    def _in_layers(self, inputs: tuple[Tensor, ...], noise: Noise, activity: dict[str, Tensor] | None) -> Any:
-        counts: list[dict[str, Tensor] | None] = []
-        results = []
-        for layers, part in self._parts(inputs, noise, activity is not None):
-            sums = [_map(lambda train: train.sum(0), trains) for trains in self._chunks(layers, part)]
-            results.append(_join(sums, lambda chunks: torch.stack(chunks).sum(0) / self.steps))
-            counts.append(layers.activity)
-        if activity is not None:
-            activity.update(_join(counts, torch.cat))
-        return _join(results, torch.cat)
-
-    def _parts(self, inputs: tuple[Tensor, ...], noise: Noise, active: bool) -> Iterator[tuple[Layers, tuple[Tensor, ...]]]:
-        """Yield so many images that all their steps fit in ``memory``: membrane potentials then stay in the caches."""
-        images = max(1, self.memory // (self._bytes_per_step(inputs[0]) * self.steps))
-        for start in range(0, len(inputs[0]), images):
-            part = slice(start, start + images)
-            part_noise = Noise(noise.seed, noise.index[part])
-            yield Layers(self.network, part_noise, {} if active else None), tuple(x[part] for x in inputs)
-
-    def _chunks(self, layers: Layers, inputs: tuple[Tensor, ...]) -> Iterator[Any]:
-        """Yield the output trains, where the neurons are streaming as many steps at a time as fit in ``memory``."""
-        size = self.steps
-        if not self.schedule.delayed:
-            size = max(1, self.memory // (self._bytes_per_step(inputs[0]) * len(inputs[0])))
-        for first in range(0, self.steps, size):
-            yield layers.chunk(inputs, first, min(size, self.steps - first))
-
-
-def _map(function: Any, structure: Any) -> Any:
-    """Return ``structure`` with ``function`` of each tensor; None, which a model may return beside tensors, stays."""
-    return torch.utils._pytree.tree_map(lambda part: None if part is None else function(part), structure)
-
-
-def _join(structures: list[Any], function: Any) -> Any:
-    return torch.utils._pytree.tree_map(lambda *parts: None if parts[0] is None else function(parts), *structures)
 
 
 def _time(train: Tensor) -> Tensor:
