@@ -166,7 +166,7 @@ def integrate_and_fire(potential: Tensor, currents: Tensor, neurons: Population)
 
 
 def train_like(currents: Tensor, potential: Tensor) -> Tensor:
-    """Return an empty train in the shape of ``currents`` [steps, batch, ...]; in memory each step is as ``potential``."""
+    """Return an empty train in the shape of ``currents`` [steps, batch, ...], each step in memory as ``potential``."""
     numbers, strides = potential.numel(), potential.stride()
     if not potential.movedim(1, -1).is_contiguous():
         return torch.empty_like(currents, memory_format=torch.contiguous_format)

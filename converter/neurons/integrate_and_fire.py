@@ -12,10 +12,28 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..native import integrate_and_fire
+from .. import native
+from ..fused import Fused
 from .correction import Correction
 from .neuron import NONE, Neuron, Place, soft_reset
 from .noise import Noise
+
+_AT_ONCE = 8
+"""Steps in one compiled function on a GPU, which is unrolled."""
+
+
+def _train(
+    potential: Tensor, currents: Tensor, threshold: Tensor, drive: Tensor | None, worth: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    train = []
+    for current in currents.unbind():
+        potential = potential + current if drive is None else potential + current + drive
+        spikes, potential = soft_reset(potential, threshold)
+        train.append(spikes if worth is None else spikes * worth)
+    return torch.stack(train), potential
+
+
+_FUSED = Fused(_train)
 
 
 class IntegrateAndFire(Neuron):
@@ -61,12 +79,18 @@ class IntegrateAndFire(Neuron):
         self, potential: Any, currents: Tensor, first: int, noise: Noise, worth: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """Integrate and fire at each of the steps from ``first`` on, in one pass where the input alone drives them."""
-        if self.burst == 1 and not (self.shift and self.bias is not None):
-            drive = self.shift * self.threshold / self.steps if self.shift else self.bias
-            found = integrate_and_fire(potential, currents, self.population(drive, worth))
-            if found is not None:
-                return found, potential
-        return super().train(potential, currents, first, noise, worth)
+        alike = self.bias is None or (self.bias.ndim == self.threshold.ndim and not self.shift)
+        if self.burst > 1 or not alike:
+            return super().train(potential, currents, first, noise, worth)
+        drive = self.shift * self.threshold / self.steps if self.shift else self.bias
+        if currents.is_cuda:
+            trains = []
+            for part in currents.split(_AT_ONCE):
+                train, potential = _FUSED(potential, part, self.threshold, drive, worth)
+                trains.append(train)
+            return torch.cat(trains), potential
+        found = native.integrate_and_fire(potential, currents, self.population(drive, worth))
+        return super().train(potential, currents, first, noise, worth) if found is None else (found, potential)
 
     def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""

@@ -42,6 +42,16 @@ def stream(key: Tensor, index: Tensor) -> Tensor:
     return mix(key + (index + 1) * _GOLDEN)
 
 
+def bits_of(images: Tensor, key: Tensor, count: int) -> Tensor:
+    """Return ``count`` uniform int64, as many for each of the hashes ``images``, by a ``key``: [batch, neurons]."""
+    return mix(images[:, None] + stream(key, torch.arange(count // len(images), device=images.device)))
+
+
+def uniform_of(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the uniform number in [0, 1) that the upper 24 of 64 ``bits`` stand for."""
+    return ((bits >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
+
+
 @lru_cache(maxsize=4096)
 def key_of(site: int, step: int) -> int:
     """Return the hash of a site's number and a step, 64 bits with a sign."""
@@ -71,12 +81,9 @@ class Noise:
         An image may have several rows in dimension 0, one after the other.
         The hash of (site, step, neuron) and that of (seed, image) are joined by one more round.
         """
-        device = self.index.device
-        numbers = torch.arange(torch.Size(shape).numel() // len(self.index), device=device)
-        neuron = stream(torch.tensor(key_of(site, step), device=device), numbers)
-        return mix(self.images[:, None] + neuron).reshape(shape)
+        key = torch.tensor(key_of(site, step), device=self.index.device)
+        return bits_of(self.images, key, torch.Size(shape).numel()).reshape(shape)
 
     def uniform(self, site: int, shape: torch.Size | tuple[int, ...], step: int, dtype: torch.dtype) -> Tensor:
         """Return uniform numbers in [0, 1) with 24 random bits, of ``shape`` [batch, ...]."""
-        bits = self.bits(site, shape, step)
-        return bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).to(dtype).mul_(2.0**-24)
+        return uniform_of(self.bits(site, shape, step), dtype)

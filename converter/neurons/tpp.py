@@ -25,9 +25,10 @@ from torch import Tensor
 
 from .. import native
 from ..errors import UsageError
+from ..fused import Fused
 from .correction import Correction
 from .neuron import NONE, Neuron, Place
-from .noise import Noise, key_of
+from .noise import Noise, bits_of, key_of, uniform_of
 
 GRID = 256
 """Intervals of f in the table of the mean count; linear interpolation then errs by 3e-5 at T = 32."""
@@ -82,6 +83,29 @@ def firing_probability(potential: Tensor, threshold: Tensor, remaining: int) -> 
     return (potential / (threshold * remaining)).clamp(0, 1)
 
 
+def _window(
+    mean: Tensor,
+    key: Tensor,
+    images: Tensor,
+    theta: Tensor,
+    offset: Tensor | None,
+    worth: Tensor | None,
+    table: Tensor,
+    steps: int,
+    most: int,
+    signed: bool,
+) -> Tensor:
+    total = mean * steps if offset is None else mean * steps + offset
+    expected = interpolated(table, (total.abs() if signed else total) / theta, most)
+    uniform = uniform_of(bits_of(images, key, mean.numel()), mean.dtype).reshape(mean.shape)
+    counts = (expected + uniform).floor().clamp(max=most)
+    counts = counts * total.sign() if signed else counts
+    return counts if worth is None else counts * worth
+
+
+_FUSED = Fused(_window)
+
+
 class TwoPhaseProbabilistic(Neuron):
     """TPP neurons; their membrane starts from zero, because the random rounding replaces the shift by theta / 2."""
 
@@ -123,9 +147,13 @@ class TwoPhaseProbabilistic(Neuron):
 
     def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
         """Return `count` for the ``mean`` input of a window, times ``worth``."""
-        table, key = _table(self.most), key_of(self.site, COUNT)
-        found = native.tpp(mean, self.population(self.offset, worth), table, GRID, key, noise.images)
-        return super().window(mean, noise, worth) if found is None else found
+        key = key_of(self.site, COUNT)
+        found = native.tpp(mean, self.population(self.offset, worth), _table(self.most), GRID, key, noise.images)
+        if found is not None:
+            return found
+        bits = torch.tensor(key, device=mean.device), noise.images
+        given = self.threshold, self.offset, worth, mean_count_table(self.most).to(mean)
+        return (_FUSED if mean.is_cuda else _window)(mean, *bits, *given, self.steps, self.most, self.signed)  # type: ignore[no-any-return]
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return E[N] given ``total``, exactly."""

@@ -14,7 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..native import two_phase
+from .. import native
+from ..fused import Fused
 from .neuron import Neuron, soft_reset
 from .noise import Noise
 
@@ -22,6 +23,17 @@ from .noise import Noise
 def rounded_count(v: Tensor, steps: int, signed: bool = False) -> Tensor:
     """Return N = clip(floor(v + 1/2), 0, T), or from -T on, for the accumulated input ``v`` in units of theta."""
     return (v + 0.5).floor().clamp(-steps if signed else 0, steps)
+
+
+def _window(
+    mean: Tensor, theta: Tensor, offset: Tensor | None, worth: Tensor | None, steps: int, most: int, signed: bool
+) -> Tensor:
+    total = mean * steps if offset is None else mean * steps + offset
+    counts = rounded_count(total / theta, most, signed)
+    return counts if worth is None else counts * worth
+
+
+_FUSED = Fused(_window)
 
 
 class TwoPhase(Neuron):
@@ -48,8 +60,11 @@ class TwoPhase(Neuron):
 
     def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
         """Return `count` for the ``mean`` input of a window, times ``worth``."""
-        found = two_phase(mean, self.population(self.offset, worth))
-        return super().window(mean, noise, worth) if found is None else found
+        found = native.two_phase(mean, self.population(self.offset, worth))
+        if found is not None:
+            return found
+        run = _FUSED if mean.is_cuda else _window
+        return run(mean, self.threshold, self.offset, worth, self.steps, self.most, self.signed)  # type: ignore[no-any-return]
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return N, which is not random."""
