@@ -104,7 +104,8 @@ def observe_parts(
         keep = put if processes.count() == 1 else kept.append  # one process needs no memory of batches
         for number, batch in shared(batches):
             inputs = first_inputs(graph, batch)
-            keep(_Seen(number, len(inputs[0]), _hashes(inputs), watches[number % parts].see(inputs, number)))
+            turn, part = divmod(number, parts)
+            keep(_Seen(number, len(inputs[0]), _hashes(inputs), watches[part].see(inputs, turn + 1)))
         return kept
 
     for seen in sorted(chain(*processes.gather(watch)), key=lambda seen: seen.number):

@@ -29,7 +29,11 @@ class Watch(fx.Interpreter):
         self.moments: dict[str, Moments] = {}
 
     def see(self, inputs: tuple[Tensor, ...], number: int) -> dict[str, Moments]:
-        """Run the network on the batch of this ``number``; return the moments of what each site takes in, in it."""
+        """Run the network on a batch; return the moments of what each site takes in, in it.
+
+        Args:
+            number: of the batch, which decides what is sampled.
+        """
         self.number, self.moments = number, {}
         with torch.no_grad():
             self.run(*inputs)

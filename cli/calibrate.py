@@ -30,6 +30,7 @@ def calibrate(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     batch_size: options.BatchSize = 100,
+    workers: options.Workers = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -41,12 +42,14 @@ def calibrate(
     out, started = Output(json=json, quiet=quiet), time.perf_counter()
 
     from snnconvert.calibration import Calibration
+    from snnconvert.converter import processes
 
     from . import session
 
     where = session.compute_device(device)
     path = output or destination.beside(model, ".calib")
-    destination.writable(path, force=force, recognise=Calibration.load)
+    if processes.rank() == 0:
+        destination.writable(path, force=force, recognise=Calibration.load)
     loaded = session.open_model(
         out,
         model,
@@ -71,11 +74,13 @@ def calibrate(
         stated=images is not None,
         seed=seed,
         batch_size=batch_size,
+        workers=workers,
     )
     found = session.calibrate_model(out, graph, chosen).whole
     for warning in found.warnings:
         out.warn(warning)
-    found.save(path)
+    if processes.rank() == 0:
+        found.save(path)
     document = {
         "calibration": str(path),
         "images": found.images,

@@ -70,7 +70,7 @@ def choose(
 
     def score(thresholds: Thresholds, neuron: str, steps: int) -> float:
         model = conversion.make_spiking(graph, thresholds, replace(request, neuron=neuron, steps=steps))
-        return evaluate(model, validation.labelled(), seeds=SEEDS if NEURONS[neuron].stochastic else 1).snn.top1
+        return evaluate(model, validation.numbered(), seeds=SEEDS if NEURONS[neuron].stochastic else 1).snn.top1
 
     ann = _ann(graph, validation)
     out.talk("validation", f"{validation.count} held-out training images, ANN {ann:.2f}")

@@ -12,6 +12,7 @@ import torch
 
 from snnconvert import calibration
 from snnconvert.calibration import Progress
+from snnconvert.converter import processes
 from snnconvert.converter.artifact import save
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import CalibrationRefused, UsageError, choice
@@ -192,7 +193,8 @@ def store(
         "proof": asdict(graph.proof),
     }
     about |= account
-    save(path, model, about)
+    if processes.rank() == 0:
+        save(path, model, about)
     return about
 
 

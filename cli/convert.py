@@ -91,6 +91,7 @@ def convert(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     batch_size: options.BatchSize = 100,
+    workers: options.Workers = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -123,6 +124,7 @@ def convert(
         raise UsageError("--percentile is one of activations, and none are given", "add --data or --calibration")
 
     from snnconvert.calibration import Calibration
+    from snnconvert.converter import processes
     from snnconvert.converter.artifact import load
 
     from . import choosing, conversion, inspection, session
@@ -131,7 +133,8 @@ def convert(
     where = session.compute_device(device)
     ending = f"-{settled.neuron}-T{steps}.snn" if max_drop is None else f"-within-{max_drop:g}.snn"
     path = output or destination.beside(model, ending)
-    destination.writable(path, force=force, recognise=load)
+    if processes.rank() == 0:
+        destination.writable(path, force=force, recognise=load)
     observed = None if calibration is None else Calibration.load(calibration)
     if strict and arch is None and weights is None and not Path(model).is_file():  # before weights are downloaded
         found = inspection.inspect(session.open_skeleton(out, model, trust=trust, size=size))
@@ -167,6 +170,7 @@ def convert(
             stated=images is not None,
             seed=seed,
             batch_size=batch_size,
+            workers=workers,
         )
     checkpoint = path.with_name(path.name + ".checkpoint")
     account: dict[str, Any] = {}

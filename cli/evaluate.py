@@ -44,6 +44,22 @@ CalibrationFile = Annotated[
 ]
 Record = Annotated[bool, options.run("--record", help="Write the measured accuracy into each artefact.")]
 
+Memory = Annotated[
+    str | None,
+    options.run(
+        "--memory",
+        metavar="SIZE",
+        help="Spike trains that the layers executor works on at once, as in 500MB or 2GiB.",
+        show_default="what the caches hold",
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    options.run(
+        "--resume", metavar="DIR", help="Keep finished batches in DIR, and go on from there after an interruption."
+    ),
+]
+
 
 def evaluate(
     artefacts: Artefacts,
@@ -57,9 +73,12 @@ def evaluate(
     max_drop: MaxDrop = None,
     calibration: CalibrationFile = None,
     record: Record = False,
+    resume: Resume = None,
+    memory: Memory = None,
     seed: Seed = None,
     device: options.Device = "cpu",
     batch_size: options.BatchSize = 100,
+    workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -72,6 +91,7 @@ def evaluate(
     from . import comparison, measurement, session
 
     where = session.compute_device(device)
+    budget = None if memory is None else options.parse_size(memory)
     expected = None if calibration is None else Calibration.load(calibration)
     for path in artefacts:  # a file that cannot be read is told before the others have been measured
         load(path)
@@ -89,7 +109,10 @@ def evaluate(
             seed=seed,
             device=where,
             batch_size=batch_size,
+            workers=workers,
             expected=expected,
+            resume=resume,
+            memory=budget,
         )
         for path in artefacts
     ]

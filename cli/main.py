@@ -14,12 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
-from snnconvert.converter.errors import Refused, SnnconvertError, UsageError
+from snnconvert.converter.errors import ProcessLost, Refused, SnnconvertError, UsageError
 
+from . import torchrun
 from .calibrate import calibrate
 from .check import check
 from .convert import convert
 from .demo import demo
+from .doctor import doctor
 from .evaluate import evaluate
 from .output import Output
 from .recipe import recipe
@@ -44,10 +46,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "recipe": recipe,
     "zoo": zoo,
+    "doctor": doctor,
     "demo": demo,
 }
+SHARED = ("convert", "eval", "calibrate")
+"""The commands whose work processes can share: `torchrun --nproc-per-node N --no-python snnconvert eval ...`."""
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name)(_command if _name in SHARED else torchrun.alone(_name, _command))
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,15 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     out = Output(json="--json" in words)
     try:
-        code = app(words, prog_name="snnconvert", standalone_mode=False, obj=out) or 0
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
-        return int(code)
-    except (KeyboardInterrupt, typer.Abort):
+        return _run(words, out)
+    finally:
+        torchrun.end()
+
+
+def _run(words: list[str], out: Output) -> int:
+    try:
+        return torchrun.together(lambda: _called(words, out))
+    except KeyboardInterrupt:
         return out.fail("Interrupted", "interrupted", None, INTERRUPTED)
     except _Misuse as error:
         return _misused(out, error)
     except SnnconvertError as error:
+        if isinstance(error, ProcessLost):  # it may be the one that speaks
+            out.speak_up()
         return out.fail(type(error).__name__, error.message, error.hint, error.exit_code)
     except OSError as error:
         return out.fail(Refused.__name__, str(error), None, Refused.exit_code)
@@ -91,9 +102,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return out.fail(type(error).__name__, f"unexpected {type(error).__name__}: {error}", hint, 1)
 
 
+def _called(words: list[str], out: Output) -> int:
+    try:
+        code = app(words, prog_name="snnconvert", standalone_mode=False, obj=out) or 0
+    except typer.Abort:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return int(code)
+
+
 def _misused(out: Output, error: Any) -> int:
     message = error.format_message()
     if not message:  # no words at all: typer has printed the help
         return UsageError.exit_code
     command = error.ctx.command_path if error.ctx else "snnconvert"
     return out.fail(UsageError.__name__, message, f"`{command} --help` shows what there is", UsageError.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

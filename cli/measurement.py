@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snnconvert.calibration import Calibration, Drift, drift, observe
+from snnconvert.converter import processes
 from snnconvert.converter.artifact import load, save
 from snnconvert.converter.errors import ArtefactRefused, BarMissed, UsageError, choice
+from snnconvert.converter.shares import Numbered
 from snnconvert.converter.simulation import EXECUTORS
 from snnconvert.evaluation import Evaluation, evaluate
 from snnconvert.model_zoo import DATASETS, Preprocessing, load_model, open_dataset
 
+from . import options
 from .output import Output
+from .resume import open_shards
+from .torchrun import in_turn
 
 ROUNDING = 1e-9
 
@@ -54,38 +59,57 @@ def measure(
     executor: str = "auto",
     seed: int | None = None,
     batch_size: int = 100,
+    workers: int | None = None,
     expected: Calibration | None = None,
+    resume: Path | None = None,
+    memory: int | None = None,
 ) -> Measurement:
     """Evaluate the artefact at ``path`` on test images; ``seed`` is its own unless stated, and draws the images (0).
 
     With ``expected``, say how far the activations on the first `COMPARED` of them are from those of that calibration.
+    With ``resume``, keep the finished batches in that folder, and take those that are there already. ``memory`` is in
+    bytes, as for `SpikingModel`.
 
     Raises:
         UsageError: no data set is stated and the artefact names none, or the network has no such executor.
-        ArtefactRefused: the artefact cannot be read, or does not say how images are to be prepared.
+        ArtefactRefused: the artefact cannot be read, or does not say how images are to be prepared; or a finished batch
+            is damaged.
         CalibrationRefused: the calibration is of another network.
     """
     choice("executor", executor, ("auto", *EXECUTORS))
     model, about = load(path)
     preprocessing = _preprocessing(path, about, resize)
-    dataset = open_dataset(data or _data_of(path, about), split="test", preprocessing=preprocessing, root=root)
+    reference = data or _data_of(path, about)
+    dataset = in_turn(lambda: open_dataset(reference, split="test", preprocessing=preprocessing, root=root))
     if about["model"].get("classes"):
         dataset.check_labels(about["model"]["classes"])
     model.to(device)
+    model.memory = memory
     model.seed = model.seed if seed is None else seed
     order = None if images is None else seed or 0
+    ahead = options.worker_count(workers, files=dataset.files)
+
+    def batches(limit: int | None, what: str) -> Numbered[tuple[Tensor, Tensor, Tensor]]:
+        read = partial(dataset.batches, batch_size, limit=limit, seed=order, device=device, workers=ahead)
+        count = math.ceil(min(limit or dataset.count, dataset.count) / batch_size)
+        return Numbered(lambda numbers: out.progress(read(numbers=numbers), len(numbers), what), count)
+
     found = None
     if expected is not None:
-        compared = dataset.batches(batch_size, limit=min(COMPARED, images or COMPARED), seed=order)
-        found = drift(expected, observe(model.graph, (x.to(device) for x, _, _ in compared)))
+        found = drift(expected, observe(model.graph, batches(min(COMPARED, images or COMPARED), "comparing")))
         (out.warn if found.drifted else partial(out.talk, "data"))(found.verdict)
-    batches = dataset.batches(batch_size, limit=images, seed=order)
+    tested, shards = batches(images, path.name), None
+    if resume is not None:
+        choices = {"images": images, "order": order, "seed": model.seed, "seeds": seeds}
+        shards = open_shards(resume, path, dataset, against, choices | {"executor": executor, "batch_size": batch_size})
+        out.talk("going on", f"{len(shards.finished)} of {tested.count} batches come from {shards.folder}")
     evaluation = evaluate(
         model,
-        out.progress(batches, math.ceil(min(images or dataset.count, dataset.count) / batch_size), path.name),
+        tested,
         against=None if against is None else _reference(out, against, preprocessing).to(device),
         seeds=seeds,
         executor=None if executor == "auto" else executor,
+        shards=shards,
     )
     for warning in dataset.warnings:
         out.warn(warning)
@@ -95,11 +119,13 @@ def measure(
 
 
 def record(measured: Measurement) -> None:
-    """Write the accuracy that was measured into the artefact, beside how it was made.
+    """Write the accuracy that was measured into the artefact, beside how it was made; the first process does.
 
     Raises:
         ArtefactRefused: the artefact cannot be read or written.
     """
+    if processes.rank():
+        return
     model, about = load(measured.path)
     found = measured.evaluation
     about["measured"] = {
@@ -116,7 +142,7 @@ def record(measured: Measurement) -> None:
 
 
 def _reference(out: Output, name: str, given: Preprocessing) -> nn.Module:
-    loaded = load_model(name)
+    loaded = in_turn(lambda: load_model(name))
     if loaded.preprocessing != given and not loaded.preprocessing_assumed:
         out.warn(f"{name} expects images as {loaded.preprocessing.describe()}; it gets {given.describe()}")
     return loaded.model

@@ -1,5 +1,6 @@
 """The flags that several commands share, each declared once, and what they may be combined with."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,9 @@ import typer
 from snnconvert.converter.errors import UsageError
 
 CALIBRATION_IMAGES = 1000
-DATA_HELP = "A data set's name, an image folder, or an .npz."
+DATA_HELP = "A data set's name, an image folder, tar shards, or an .npz."
+FILE_WORKERS = 2
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def panel(title: str) -> Callable[..., Any]:
@@ -56,6 +59,12 @@ CalibrationImages = Annotated[
 Seed = Annotated[int, run("--seed", min=0, max=2**63 - 1, help="Seed of every random choice.")]
 Device = Annotated[str, run("--device", metavar="cpu|cuda", help="Where to compute.")]
 BatchSize = Annotated[int, run("--batch-size", min=1, help="Images at a time.")]
+Workers = Annotated[
+    int | None,
+    run(
+        "--workers", min=0, help="Processes that read images ahead.", show_default=f"0; {FILE_WORKERS} for image files"
+    ),
+]
 Force = Annotated[bool, run("--force", help="Overwrite the output of an earlier run.")]
 Json = Annotated[bool, run("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, run("--quiet", "-q", help="Say nothing but the result, warnings and errors.")]
@@ -66,3 +75,27 @@ def check_data_flags(data: str | None, data_dir: Path | None, images: int | None
     for flag, value in (("--data-dir", data_dir), ("--images", images)):
         if value is not None and data is None:
             raise UsageError(f"{flag} has no meaning without --data", "name a data set with --data")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that ``text`` names: a number and B, kB, MB, GB, KiB, MiB or GiB.
+
+    Raises:
+        UsageError: it names none, or less than one byte.
+    """
+    found = re.fullmatch(r"([\d.]+) *([kKMG]i?B|B)", text.strip())
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    size = int(number * _UNITS[found[2].upper()]) if found else 0
+    if size < 1:
+        raise UsageError(f"expected a size such as 500MB or 2GiB, got {text!r}")
+    return size
+
+
+def worker_count(stated: int | None, *, files: bool) -> int:
+    """Return the number of processes that read images ahead: what was ``stated``, or enough for images in ``files``."""
+    if stated is not None:
+        return stated
+    return FILE_WORKERS if files else 0

@@ -10,6 +10,8 @@ from typing import Any, TextIO, TypeVar
 from rich.console import Console
 from rich.text import Text
 
+from . import torchrun
+
 Item = TypeVar("Item")
 
 PIPE_WIDTH = 10_000
@@ -27,7 +29,7 @@ class Table:
 
 
 class Output:
-    """What a command says, and where.
+    """What a command says, and where. Of several processes the first one speaks, and with --debug all tell errors.
 
     Args:
         json: print the result as one JSON document instead of tables.
@@ -39,24 +41,32 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.debug = False
+        self._follows = torchrun.follows()
         self._warned: set[str] = set()
         self._stdout = _console(sys.stdout)
         self._stderr = _console(sys.stderr)
 
+    def speak_up(self) -> None:
+        """Tell errors on stderr in this process, too: the one that speaks may be gone."""
+        if self._follows:
+            self._follows = self.json = False
+
     def talk(self, label: str, text: object) -> None:
         """Say one thing about the work, under a label of at most 13 letters."""
-        if not self.quiet:
+        if not (self.quiet or self._follows):
             self._stderr.print(Text.assemble((f"{label:<14}", "bold"), str(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Say once what the user should know even in a quiet run."""
-        if text in self._warned:
+        if self._follows or text in self._warned:
             return
         self._warned.add(text)
         self._stderr.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
 
     def result(self, document: dict[str, Any], *tables: Table) -> None:
         """Print the command's result: the document with --json, else the tables."""
+        if self._follows:
+            return
         if self.json:
             self._stdout.file.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
             return
@@ -74,10 +84,13 @@ class Output:
 
     def text(self, text: str) -> None:
         """Print a line that is the command's result."""
-        self._stdout.print(Text(text), soft_wrap=True)
+        if not self._follows:
+            self._stdout.print(Text(text), soft_wrap=True)
 
     def complain(self, message: str, hint: str | None) -> None:
         """Print an error and the next step on stderr, after the traceback where that was asked for."""
+        if self._follows and not self.debug:
+            return
         if self.debug:
             self._stderr.print(Text(traceback.format_exc()), soft_wrap=True)
         self._stderr.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
@@ -93,7 +106,7 @@ class Output:
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Yield ``items`` while a bar on stderr counts them, if stderr is a terminal."""
-        if self.quiet or not self._stderr.is_terminal:
+        if self.quiet or self._follows or not self._stderr.is_terminal:
             yield from items
             return
         from rich.progress import track

@@ -17,21 +17,26 @@ from torch import Tensor
 from snnconvert.calibration import Calibration, observe, observe_halves
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
+from snnconvert.converter.shares import Numbered
 from snnconvert.model_zoo import ImageData, LoadedModel, Preprocessing, load_model, load_skeleton, open_dataset
 
+from . import options
 from .output import Output
+from .torchrun import in_turn, local_rank
 
 PROOF_IMAGES = 4
 """Random images on which the prepared graph is compared with the model."""
 
 
 def compute_device(name: str) -> torch.device:
-    """Return the device called ``name``: cpu, cuda or cuda:N.
+    """Return the device called ``name``: cpu, cuda or cuda:N; of several processes on a machine each has its own cuda.
 
     Raises:
         UsageError: there is no such kind of device, or torch sees none on this machine.
     """
     kind, _, number = name.partition(":")
+    if name == "cuda" and local_rank():
+        name, number = f"cuda:{local_rank()}", str(local_rank())
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
         raise UsageError(f"expected --device cpu, cuda or cuda:N, got {name!r}")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
@@ -56,7 +61,9 @@ def open_model(
 ) -> LoadedModel:
     """Load a model, let the flags correct its preprocessing, and say what was chosen and why."""
     torch.manual_seed(seed)
-    loaded = load_model(reference, arch=arch, weights=weights, trust=trust, pretrained=not random_weights)
+    loaded = in_turn(
+        lambda: load_model(reference, arch=arch, weights=weights, trust=trust, pretrained=not random_weights)
+    )
     loaded = replace(
         loaded, preprocessing=corrected(loaded.preprocessing, size=size, resize=resize, mean=mean, std=std)
     )
@@ -96,11 +103,14 @@ def prepare_model(out: Output, loaded: LoadedModel, device: torch.device) -> Pre
     return graph
 
 
+Labelled = tuple[Tensor, Tensor, Tensor]
+
+
 @dataclass(frozen=True)
 class TrainingImages:
     """Training images chosen by ``seed``; called with the number of an epoch, batches of them in another order.
 
-    Those from position ``first`` of the order that the seed gives, ``count`` of them.
+    Those from position ``first`` of the order that the seed gives, ``count`` of them, read by ``workers``.
     """
 
     data: ImageData
@@ -110,17 +120,31 @@ class TrainingImages:
     batch_size: int
     like: Tensor
     first: int = 0
+    workers: int = 0
 
     def __call__(self, epoch: int) -> Iterator[Tensor]:
         """Yield batches [batch, channels, height, width]."""
         for images, _, _ in self.labelled(epoch):
             yield images
 
-    def labelled(self, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (images, labels, positions)."""
-        chosen = {"limit": self.count, "seed": self.seed, "epoch": epoch, "first": self.first}
-        for images, labels, positions in self.data.batches(self.batch_size, **chosen):
+    def labelled(self, epoch: int = 0, numbers: list[int] | None = None) -> Iterator[Labelled]:
+        """Yield (images, labels, positions), of these ``numbers`` alone."""
+        batches = self.data.batches(
+            self.batch_size,
+            limit=self.count,
+            seed=self.seed,
+            epoch=epoch,
+            first=self.first,
+            numbers=numbers,
+            device=self.like.device,
+            workers=self.workers,
+        )
+        for images, labels, positions in batches:
             yield images.to(self.like), labels, positions
+
+    def numbered(self) -> Numbered[Labelled]:
+        """Return (images, labels, positions) of the first epoch, for processes to share."""
+        return Numbered(lambda numbers: self.labelled(0, numbers), math.ceil(self.count / self.batch_size))
 
 
 def open_training_images(
@@ -134,12 +158,14 @@ def open_training_images(
     root: Path | None = None,
     seed: int = 0,
     batch_size: int = 100,
+    workers: int | None = None,
 ) -> TrainingImages:
     """Open ``images`` training images, chosen by ``seed``; fewer, with a warning if a user stated that number."""
-    data = open_dataset(reference, split="train", preprocessing=preprocessing, root=root)
+    data = in_turn(lambda: open_dataset(reference, split="train", preprocessing=preprocessing, root=root))
     if stated and images > data.count:
         out.warn(f"asked for {images} calibration images, got {data.count}")
-    return TrainingImages(data, reference, min(images, data.count), seed, batch_size, graph.weight)
+    ahead = options.worker_count(workers, files=data.files)
+    return TrainingImages(data, reference, min(images, data.count), seed, batch_size, graph.weight, workers=ahead)
 
 
 class Observed(NamedTuple):
@@ -155,7 +181,8 @@ def calibrate_model(out: Output, graph: PreparedGraph, images: TrainingImages, s
     data = images.data
     about = {"data": images.reference, "split": data.split, "seed": images.seed}
     images = replace(images, batch_size=min(images.batch_size, math.ceil(images.count / 2)))  # at least two batches
-    shown = out.progress(images(0), math.ceil(images.count / images.batch_size), "calibrating")
+    read = images.numbered()
+    shown = replace(read, read=lambda numbers: out.progress(read.read(numbers), len(numbers), "calibrating"))
     if images.count == 1:
         whole = observe(graph, shown, about=about, sample=sample)
         found = Observed(whole, whole, whole)

@@ -60,7 +60,7 @@ static void along_fill(Along *a, const Rows *rows, const Site *site, int64_t row
     for (int64_t i = 0; i < n; i++) {
         const int64_t c = (first + i) % rows->channels;
         a->theta[i] = site->theta[c];
-        a->offset[i] = site->offset ? site->offset[c] : 0.0f;
+        a->offset[i] = site->offset ? site->offset[c] : -0.0f; /* x + -0 is x, also where x is -0 */
         a->worth[i] = site->worth ? site->worth[c] : 1.0f;
     }
 }

@@ -9,6 +9,7 @@ numbers than float32, or a tensor with gaps.
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import subprocess
@@ -81,11 +82,11 @@ def library() -> Library:
         return Library(None, "they are written for little-endian processors")
     intel = platform.machine() in ("x86_64", "AMD64")
     flags = (*FLAGS, *(_LEVELS.get(torch.backends.cpu.get_cpu_capability(), ()) if intel else ()))
-    made_of = SOURCE.read_bytes() + "|".join((path, *flags, platform.machine())).encode()
-    target = cache_folder() / f"neurons-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
     try:
+        made_of = SOURCE.read_bytes() + "|".join((path, *flags, platform.machine())).encode()
+        target = cache_folder() / f"neurons-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
         return Library(_loaded(path, flags, target), f"compiled by {path}, kept in {target}")
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home
         words = getattr(error, "stderr", None) or str(error)
         return Library(None, f"{path} did not compile them: {words.strip()[:300]}")
 
@@ -110,7 +111,7 @@ def _compile(path: str, flags: tuple[str, ...], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)
         command = [path, "-x", "c", *flags, str(SOURCE), "-o", str(made), "-lm"]
-        quiet: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120}
+        quiet: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace", "timeout": 120}
         if subprocess.run([*command, "-fopenmp"], **quiet).returncode:  # some compilers have no threads
             subprocess.run(command, check=True, **quiet)
         os.replace(made, target)
@@ -189,18 +190,23 @@ class _Run(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, neurons: Population, images: int) -> "_Run | None":
         """Return what a call needs for ``x``, the inputs of ``neurons``; None where it must not be made."""
-        if x.device.type != "cpu" or x.dtype != torch.float32 or x.requires_grad or not x.numel():
+        if not _readable(x) or x.requires_grad or not x.numel() or len(x) % images:
             return None
         rows = _rows(x, neurons.axis, images)
         functions = library().functions
         if rows is None or functions is None:
             return None
         given = neurons.theta, neurons.offset, neurons.worth
-        if any(p is not None and p.numel() not in (1, rows.channels) for p in given):
+        if any(p is not None and (p.numel() not in (1, rows.channels) or not _readable(p)) for p in given):
             return None  # one for each neuron
         kept = tuple(None if p is None else p.reshape(-1).expand(rows.channels).contiguous() for p in given)
         site = _Site(*map(_at, kept), neurons.steps, neurons.low, neurons.most)
         return cls(functions, (ctypes.byref(rows), ctypes.byref(site)), (rows, site, kept))
+
+
+def _readable(x: Tensor) -> bool:
+    """Return whether ``x`` holds numbers that the C functions can read."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def _at(x: Tensor | None) -> ctypes.c_void_p:
@@ -209,7 +215,7 @@ def _at(x: Tensor | None) -> ctypes.c_void_p:
 
 def _rows(x: Tensor, axis: int, images: int) -> _Rows | None:
     """Return how ``x`` lies in memory, None where it has gaps or an order of its own."""
-    channels, inner = x.shape[axis], x.stride(axis)
+    channels, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])  # the stride of one channel may be any number
     per_image = x.numel() // images
     threads = torch.get_num_threads()
     if x.is_contiguous():

@@ -2,5 +2,6 @@
 
 from .accuracy import evaluate
 from .result import Evaluation
+from .shards import Shards
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "Shards", "evaluate"]

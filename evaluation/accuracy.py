@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,24 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from snnconvert.converter import processes
 from snnconvert.converter.errors import DataRefused, ModelRefused, UsageError
-from snnconvert.converter.simulation import SpikingModel
+from snnconvert.converter.shares import shared
+from snnconvert.converter.simulation import SpikingModel, channels_last
 
+from .marks import Marks
 from .result import Difference, Evaluation, Reference, Spiking
+from .shards import Shards
 from .statistics import Interval, agreement, mean_and_deviation, paired_difference, wilson
 
 Batch = tuple[Tensor, Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class _Marks:
-    """What came of one batch: classes [batch] of the ANN, [seeds, T or 1, batch] of the SNN, and top-5 hits."""
-
-    labels: NDArray[np.int64]
-    ann: NDArray[np.int64]
-    snn: NDArray[np.int64]
-    ann_top5: NDArray[np.bool_] | None
-    snn_top5: NDArray[np.bool_] | None
 
 
 def evaluate(
@@ -37,8 +30,11 @@ def evaluate(
     against: nn.Module | None = None,
     seeds: int = 1,
     executor: str | None = None,
+    shards: Shards | None = None,
 ) -> Evaluation:
     """Run ``model`` and its ANN over ``batches`` once, every seed on every batch.
+
+    Several processes share the batches (see `shared`), and each returns what one process would have found.
 
     Args:
         model: the spiking network; its own seed is the first one and is restored afterwards.
@@ -46,6 +42,7 @@ def evaluate(
         against: another ANN in eval mode to compare with; by default the network that ``model`` was made from.
         seeds: how many random seeds a stochastic network runs with; a deterministic one runs once.
         executor: the executor to use, by default the model's best; naming one gives no ``by_t``.
+        shards: the batches that are finished and need not be run again; those that are run are added.
 
     Raises:
         UsageError: fewer than one seed, or ``against`` in training mode.
@@ -59,11 +56,23 @@ def evaluate(
     ann = model.ann if against is None else against
     repeats = seeds if model.stochastic else 1
     first_seed, started = model.seed, time.perf_counter()
-    try:
+    finished = {} if shards is None else shards.finished
+
+    def run() -> dict[int, Marks]:
+        found = {}
         with torch.no_grad():
-            marks = [_mark(model, ann, batch, range(first_seed, first_seed + repeats), executor) for batch in batches]
+            for number, batch in shared(batches, finished):
+                found[number] = _mark(model, ann, batch, range(first_seed, first_seed + repeats), executor)
+                if shards is not None:
+                    shards.keep(number, found[number])
+        return found
+
+    try:
+        parts = processes.gather(run)
     finally:
         model.seed = first_seed
+    by_number = dict(chain(finished.items(), *(part.items() for part in parts)))
+    marks = [by_number[number] for number in sorted(by_number)]
     images = sum(part.labels.size for part in marks)
     if not images:
         raise DataRefused("expected images to evaluate on, got none")
@@ -85,9 +94,9 @@ def evaluate(
     )
 
 
-def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, executor: str | None) -> _Marks:
+def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, executor: str | None) -> Marks:
     weight = model.graph.weight
-    images, labels, index = batch[0].to(weight), batch[1].to(weight.device), batch[2]
+    (images,), labels, index = channels_last((batch[0].to(weight),)), batch[1].to(weight.device), batch[2]
     outputs = []
     for seed in seeds:
         model.seed = seed
@@ -103,7 +112,7 @@ def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, execu
         raise ModelRefused(
             f"the spiking network has {logits.shape[-1]} classes, the network to compare with {expected.shape[-1]}"
         )
-    return _Marks(
+    return Marks(
         labels.cpu().numpy(),
         expected.argmax(-1).cpu().numpy(),
         logits.argmax(-1).cpu().numpy(),
@@ -121,7 +130,7 @@ def _tensor(output: Any, what: str) -> Tensor:
     return output
 
 
-def _summary(marks: list[_Marks], stochastic: bool) -> tuple[Reference, Spiking, list[float]]:
+def _summary(marks: list[Marks], stochastic: bool) -> tuple[Reference, Spiking, list[float]]:
     labels, ann, snn = (
         np.concatenate([getattr(part, name) for part in marks], -1) for name in ("labels", "ann", "snn")
     )

@@ -43,7 +43,8 @@ class Evaluation:
     """What was measured and everything needed to compare it; percents are 0-100.
 
     ``by_t`` is top-1 after 1..T steps for a streaming network, None where an answer exists only after the window;
-    ``end_to_end_steps`` the steps to the first answer and ``interval`` those between answers when pipelined.
+    ``end_to_end_steps`` the steps to the first answer and ``interval`` those between answers when pipelined;
+    ``seconds`` those of this run alone, so few where it went on from shards, and the slowest process's of several.
     """
 
     ann: Reference

@@ -11,14 +11,16 @@ from .image_data import ImageData
 from .image_folder import open_folder
 from .named_data import DATASETS, default_root, read_named
 from .preprocessing import Preprocessing
+from .tar_shards import find_shards, open_shards
 
 
 def open_dataset(reference: str, *, split: str, preprocessing: Preprocessing, root: Path | None = None) -> ImageData:
     """Return the labelled images that ``reference`` names.
 
     Args:
-        reference: one of ``DATASETS``, a folder with one sub-folder of images per class, or an .npz file with
-            ``images`` and ``labels``.
+        reference: one of ``DATASETS``, a folder with one sub-folder of images per class, tar shards as webdataset
+            writes them (a .tar file, a folder of them, or a pattern such as ``train-{000..010}.tar`` or
+            ``train-*.tar``), or an .npz file with ``images`` and ``labels``.
         split: "train" or "test"; paths have no parts, so it is ignored for them.
         preprocessing: what the network expects of an image.
         root: folder for the data sets that have a name; by default SNNCONVERT_DATA or ~/.cache/snnconvert.
@@ -32,10 +34,10 @@ def open_dataset(reference: str, *, split: str, preprocessing: Preprocessing, ro
         return ImageData(
             reference, split, classes, labels, preprocessing, array_reader(images, preprocessing, reference)
         )
-    path = Path(reference)
-    if path.is_dir():
-        folder = open_folder(path, preprocessing)
-        return ImageData(reference, "", folder.classes, folder.labels, preprocessing, folder.read)
+    path, shards = Path(reference), find_shards(reference)
+    if path.is_dir() or shards:
+        found = open_shards(shards, preprocessing) if shards else open_folder(path, preprocessing)
+        return ImageData(reference, "", found.classes, found.labels, preprocessing, found.read, files=True)
     _check_file(path, reference)
     images, labels = read_npz(path)
     reader = array_reader(images, preprocessing, reference)
@@ -46,12 +48,14 @@ def _check_file(path: Path, reference: str) -> None:
     if not path.exists() and not path.suffix and os.sep not in reference:
         close = difflib.get_close_matches(reference, DATASETS, 1)
         raise UsageError(
-            f"unknown data set {reference!r}: expected one of {', '.join(DATASETS)}, a folder or an .npz file",
+            f"unknown data set {reference!r}: expected one of {', '.join(DATASETS)}, a folder, tar shards or an "
+            ".npz file",
             f"did you mean {close[0]!r}?" if close else None,
         )
     if not path.exists():
         raise DataRefused(f"{reference} does not exist", "check the path; `snnconvert zoo datasets` lists names")
     if path.suffix != ".npz":
         raise DataRefused(
-            f"{reference}: expected a folder of images or an .npz file, got a {path.suffix or 'nameless'} file"
+            f"{reference}: expected a folder of images, .tar shards or an .npz file, "
+            f"got a {path.suffix or 'nameless'} file"
         )

@@ -1,6 +1,7 @@
 """Labelled images, read in batches as a network wants them."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from snnconvert.converter.errors import DataRefused, UsageError
 
 from .preprocessing import Preprocessing
+from .workers import read_ahead
 
 Labels = NDArray[np.int64]
 Read = Callable[[Labels], Tensor]  # positions -> bytes [B, C, H, W] of the network's size
@@ -28,6 +30,7 @@ class ImageData:
         preprocessing: what the network expects of an image.
         read: positions -> bytes [B, C, H, W] that need no more resizing.
         warnings: what was asked for and could not be given, for people.
+        files: the images are decoded from files, so reading takes time; False where they lie in memory.
     """
 
     name: str
@@ -37,6 +40,7 @@ class ImageData:
     preprocessing: Preprocessing
     read: Read = field(repr=False)
     warnings: list[str] = field(default_factory=list)
+    files: bool = False
 
     @property
     def count(self) -> int:
@@ -57,7 +61,16 @@ class ImageData:
             )
 
     def batches(
-        self, batch_size: int, *, limit: int | None = None, seed: int | None = None, epoch: int = 0, first: int = 0
+        self,
+        batch_size: int,
+        *,
+        limit: int | None = None,
+        seed: int | None = None,
+        epoch: int = 0,
+        first: int = 0,
+        numbers: Collection[int] | None = None,
+        device: torch.device | None = None,
+        workers: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Return an iterator of (images, labels, positions).
 
@@ -67,27 +80,60 @@ class ImageData:
             seed: choose the images at random; in the order of the data set by default.
             epoch: each number but 0 gives the chosen images in another order.
             first: how many images to leave out before those that are chosen.
+            numbers: read these batches alone, in ascending order; the first is number 0, and numbers beyond the last
+                are not there. Processes with different numbers share the data set.
+            device: where the images go, as bytes, to be normalised there; by default they stay on the CPU.
+            workers: processes that read files ahead; 0 reads in this one, as images that lie in memory always are.
+                The batches do not depend on it.
 
         Returns:
-            float32 [B, C, H, W] normalised, int64 [B], and int64 [B] positions in the data set.
+            float32 [B, C, H, W] normalised, int64 [B], and int64 [B] positions in the data set; the latter two on the
+            CPU.
 
         Raises:
-            UsageError: ``batch_size`` or ``limit`` below 1.
+            UsageError: ``batch_size`` or ``limit`` below 1, or ``workers`` below 0.
             DataRefused: an image that cannot be read, when its batch is reached.
+            SnnconvertError: one of ``workers`` died.
         """
-        for name, value in (("batch size", batch_size), ("number of images", limit)):
-            if value is not None and value < 1:
-                raise UsageError(f"expected a {name} of at least 1, got {value}")
+        for name, value, least in (
+            ("batch size", batch_size, 1),
+            ("number of images", limit, 1),
+            ("number of workers", workers, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"expected a {name} of at least {least}, got {value}")
         if limit is not None and limit > self.count:
             self.warnings.append(f"{self.name}: {limit} images were asked for, there are {self.count}")
         order = np.arange(self.count) if seed is None else np.random.default_rng(seed).permutation(self.count)
         chosen = order[first:][:limit]
         if epoch:
             chosen = np.random.default_rng([seed or 0, epoch]).permutation(chosen)
-        return self._read_batches(chosen.astype(np.int64), batch_size)
+        return self._read_batches(_parts(chosen.astype(np.int64), batch_size, numbers), device, workers)
 
-    def _read_batches(self, positions: Labels, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for start in range(0, len(positions), batch_size):
-            chosen = positions[start : start + batch_size]
-            images = self.preprocessing(self.read(chosen))
-            yield images, torch.from_numpy(self.labels[chosen]), torch.from_numpy(chosen)
+    def _read_batches(
+        self, parts: list[Labels], device: torch.device | None, workers: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        if workers and self.files and parts:
+            pinned = device is not None and device.type == "cuda"
+            read = read_ahead(self.read, parts, min(workers, len(parts)), pinned=pinned)
+        else:
+            read = map(self.read, parts)
+        for positions, images in zip(parts, read, strict=True):
+            normalised = self.preprocessing(images if device is None else _moved(images, device))
+            yield normalised, torch.from_numpy(self.labels[positions]), torch.from_numpy(positions)
+
+
+def _parts(positions: Labels, size: int, numbers: Collection[int] | None) -> list[Labels]:
+    """Return ``positions`` in parts of ``size``, those called ``numbers`` alone."""
+    count = math.ceil(len(positions) / size)
+    if numbers is None:
+        numbers = range(count)
+    elif not isinstance(numbers, range | Set):
+        numbers = set(numbers)
+    return [positions[number * size : (number + 1) * size] for number in range(count) if number in numbers]
+
+
+def _moved(images: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return images.to(device)
+    return images.pin_memory().to(device, non_blocking=True)  # pinned already where workers read them

@@ -4,10 +4,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from snnconvert.converter.errors import DataRefused
@@ -28,14 +30,14 @@ class ImageFolder:
 
     Args:
         root: the folder.
-        files: path of each image.
+        files: path of each image under the folder, bytes [count]: one array, that processes can share.
         labels: class of each image, int64 [count].
         classes: number of classes.
         preprocessing: what the network expects of an image.
     """
 
     root: Path
-    files: tuple[Path, ...]
+    files: NDArray[np.bytes_]
     labels: Labels
     classes: int
     preprocessing: Preprocessing
@@ -46,14 +48,8 @@ class ImageFolder:
         Raises:
             DataRefused: a file that is no image, is damaged, or has another size where no resizing was asked for.
         """
-        return torch.cat([self._read_file(self.files[position]) for position in positions])
-
-    def _read_file(self, path: Path) -> Tensor:
-        image = torch.from_numpy(_decode(path)).permute(2, 0, 1)[None]
-        try:
-            return self.preprocessing.fit(image)
-        except DataRefused as error:
-            raise DataRefused(f"{path}: {error.message}", error.hint) from error
+        paths = (self.root / os.fsdecode(self.files[position]) for position in positions)
+        return torch.cat([read_image(path, str(path), self.preprocessing) for path in paths])
 
 
 def open_folder(root: Path, preprocessing: Preprocessing) -> ImageFolder:
@@ -75,12 +71,23 @@ def open_folder(root: Path, preprocessing: Preprocessing) -> ImageFolder:
         raise DataRefused(f"{root} holds the parts {', '.join(names)}, not classes", f"name one: {folders[0]}")
     check_channels(3, preprocessing, str(root), ())
     indices, classes = _class_indices(root, names)
-    files, labels = [], []
-    for folder, label in zip(folders, indices, strict=True):
-        found = _images(folder)
-        files += found
-        labels += [label] * len(found)
-    return ImageFolder(root, tuple(files), np.array(labels, np.int64), classes, preprocessing)
+    files = [np.array([os.fsencode(path.relative_to(root)) for path in _images(folder)]) for folder in folders]
+    labels = np.repeat(np.array(indices, np.int64), [len(found) for found in files])
+    return ImageFolder(root, np.concatenate(files), labels, classes, preprocessing)
+
+
+def read_image(source: Path | BinaryIO, where: str, preprocessing: Preprocessing) -> Tensor:
+    """Return the image in ``source`` as bytes [1, 3, H, W] of the network's size.
+
+    Raises:
+        DataRefused: ``source`` is no image, is damaged, or has another size where no resizing was asked for; the
+            message says ``where``.
+    """
+    image = torch.from_numpy(_decode(source, where)).permute(2, 0, 1)[None]
+    try:
+        return preprocessing.fit(image)
+    except DataRefused as error:
+        raise DataRefused(f"{where}: {error.message}", error.hint) from error
 
 
 def _class_indices(root: Path, names: list[str]) -> tuple[list[int], int]:
@@ -106,12 +113,13 @@ def _images(folder: Path) -> list[Path]:
     return found
 
 
-def _decode(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return the image in ``path`` as bytes [H, W, 3]."""
+def _decode(source: Path | BinaryIO, where: str) -> NDArray[np.uint8]:
+    """Return the image in ``source`` as bytes [H, W, 3]."""
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             if image.mode.startswith(("I", "F")):
-                raise DataRefused(f"{path} has more than 8 bits per channel (mode {image.mode}), expected bytes")
+                raise DataRefused(f"{where} has more than 8 bits per channel (mode {image.mode}), expected bytes")
             return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataRefused(f"{path} is no image, or a damaged one: {error}", "remove or replace the file") from error
+        why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else error
+        raise DataRefused(f"{where} is no image, or a damaged one: {why}", "remove or replace the file") from error

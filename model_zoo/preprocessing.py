@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ class Preprocessing:
             raise _bad("interpolation", " or ".join(INTERPOLATIONS), self.interpolation)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return float32 [B, C, H, W] for bytes ``images`` [B, C, H', W'].
+        """Return float32 [B, C, H, W] for bytes ``images`` [B, C, H', W'], on their device and the same bits on each.
 
         Raises:
             DataRefused: the images are not bytes of C channels, or have another size and ``resize`` is None.
@@ -59,8 +60,8 @@ class Preprocessing:
             raise DataRefused(
                 f"expected uint8 images [B, {self.size[0]}, H, W], got {images.dtype} {list(images.shape)}"
             )
-        pixels = self.fit(images).float() / 255
-        return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+        scale, mean, std = (_channels(values, images.device) for values in ((255.0,), self.mean, self.std))
+        return self.fit(images).float().div_(scale).sub_(mean).div_(std)
 
     def fit(self, images: Tensor) -> Tensor:
         """Return bytes [B, C, H, W]: images of another size are resized, then cropped or zero-padded at the centre.
@@ -128,6 +129,12 @@ def from_torchvision(transforms: Any) -> Preprocessing:
     crop, resize = transforms.crop_size[0], transforms.resize_size[0]
     mean, std = tuple(transforms.mean), tuple(transforms.std)
     return Preprocessing((len(mean), crop, crop), mean, std, resize, transforms.interpolation.value)
+
+
+@lru_cache(maxsize=64)  # a copy to CUDA would make each batch wait for the one before
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return float32 [C, 1, 1]; a tensor even of one value, because CUDA divides by a number inexactly."""
+    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
 
 def _bad(name: str, expected: str, got: object) -> UsageError:

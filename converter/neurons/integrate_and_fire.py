@@ -75,13 +75,13 @@ class IntegrateAndFire(Neuron):
             return potential
         return potential + (self.bias[step] if self.bias.ndim > self.threshold.ndim else self.bias)
 
-    def train(
+    def spike_train(
         self, potential: Any, currents: Tensor, first: int, noise: Noise, worth: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """Integrate and fire at each of the steps from ``first`` on, in one pass where the input alone drives them."""
         alike = self.bias is None or (self.bias.ndim == self.threshold.ndim and not self.shift)
         if self.burst > 1 or not alike:
-            return super().train(potential, currents, first, noise, worth)
+            return super().spike_train(potential, currents, first, noise, worth)
         drive = self.shift * self.threshold / self.steps if self.shift else self.bias
         if currents.is_cuda:
             trains = []
@@ -90,7 +90,7 @@ class IntegrateAndFire(Neuron):
                 trains.append(train)
             return torch.cat(trains), potential
         found = native.integrate_and_fire(potential, currents, self.population(drive, worth))
-        return super().train(potential, currents, first, noise, worth) if found is None else (found, potential)
+        return super().spike_train(potential, currents, first, noise, worth) if found is None else (found, potential)
 
     def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""

@@ -115,7 +115,7 @@ class Neuron(nn.Module):
             spikes = spikes + more
         return spikes, potential
 
-    def train(
+    def spike_train(
         self, potential: Any, currents: Tensor, first: int, noise: Noise, worth: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """Integrate and fire at each of the steps from ``first`` on; streaming neurons only.

@@ -151,9 +151,18 @@ class TwoPhaseProbabilistic(Neuron):
         found = native.tpp(mean, self.population(self.offset, worth), _table(self.most), GRID, key, noise.images)
         if found is not None:
             return found
-        bits = torch.tensor(key, device=mean.device), noise.images
-        given = self.threshold, self.offset, worth, mean_count_table(self.most).to(mean)
-        return (_FUSED if mean.is_cuda else _window)(mean, *bits, *given, self.steps, self.most, self.signed)  # type: ignore[no-any-return]
+        return (_FUSED if mean.is_cuda else _window)(
+            mean,
+            torch.tensor(key, device=mean.device),
+            noise.images,
+            self.threshold,
+            self.offset,
+            worth,
+            mean_count_table(self.most).to(mean),
+            self.steps,
+            self.most,
+            self.signed,
+        )
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return E[N] given ``total``, exactly."""

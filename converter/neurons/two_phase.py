@@ -64,7 +64,7 @@ class TwoPhase(Neuron):
         if found is not None:
             return found
         run = _FUSED if mean.is_cuda else _window
-        return run(mean, self.threshold, self.offset, worth, self.steps, self.most, self.signed)  # type: ignore[no-any-return]
+        return run(mean, self.threshold, self.offset, worth, self.steps, self.most, self.signed)
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return N, which is not random."""

@@ -96,7 +96,7 @@ class Layers:
         potential = self.carried[node] if node in self.carried else neuron.start(currents[0])
         if neuron.streaming:
             plain = self.activity is None and self.network.order == "none"
-            train, self.carried[node] = neuron.train(
+            train, self.carried[node] = neuron.spike_train(
                 potential, currents, self.first, self.noise, neuron.height if plain else None
             )
             if plain:

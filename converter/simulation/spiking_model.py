@@ -21,7 +21,10 @@ EXECUTORS = ("counts", "layers", "steps")
 """The simulators. They give the same answer; TPP counts from `counts` equal the others' in distribution."""
 
 MEMORY = 2**25
-"""Bytes of trains that stay near the caches of a core."""
+"""Bytes of trains that stay near the caches of a core; more is slower."""
+
+GPU_MEMORY = 2**31
+"""Bytes of trains that keep a GPU busy."""
 
 
 class SpikingModel(nn.Module):
@@ -72,13 +75,13 @@ class SpikingModel(nn.Module):
         neurons = populations(graph, thresholds, neuron, steps, self.options)
         self.neurons = nn.ModuleDict(neurons)
         self.network = Network(self.body, neurons, steps, shuffle)
-        self.memory = MEMORY
-        """The bytes of trains that the `layers` executor works on at once."""
+        self.memory: int | None = None
+        """The bytes of trains that the `layers` executor works on at once; None for what suits the device."""
         self._neuron = neuron
 
     def _apply(self, fn: Any, recurse: bool = True) -> "SpikingModel":
         """Move the tensors, and forget what was derived of those before."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.network = replace(self.network)
         return self
 
@@ -200,7 +203,7 @@ class SpikingModel(nn.Module):
             if executor == "steps":
                 steps = Steps(self.network, noise, activity)
                 return over(lambda train: train.mean(0), steps.run(inputs))
-            return mean(self.network, inputs, noise, self.memory, activity)
+            return mean(self.network, inputs, noise, self._memory(inputs), activity)
 
     def by_t(self, *inputs: Tensor, index: Tensor | None = None) -> Any:
         """Return the mean of the output over its first 1, 2, ..., T steps: logits [T, batch, classes].
@@ -216,7 +219,7 @@ class SpikingModel(nn.Module):
                 "by_t needs a streaming neuron without shuffling",
             )
         with exact(inputs):
-            found = trains(self.network, channels_last(inputs), self._noise(inputs, index), self.memory)
+            found = trains(self.network, channels_last(inputs), self._noise(inputs, index), self._memory(inputs))
             return over(lambda train: train.cumsum(0) / _time(train), found)
 
     def describe(self) -> dict[str, Any]:
@@ -251,6 +254,9 @@ class SpikingModel(nn.Module):
             "output": "accumulator",
             "notes": notes,
         }
+
+    def _memory(self, inputs: tuple[Tensor, ...]) -> int:
+        return self.memory or (GPU_MEMORY if inputs[0].is_cuda else MEMORY)
 
     def _noise(self, inputs: tuple[Tensor, ...], index: Tensor | None) -> Noise:
         check_seed(self.seed)

@@ -26,7 +26,7 @@ def moments(mean: list[float], deviation: list[float], signed: bool = False) -> 
 def streamed(*parts: Tensor) -> Moments:
     found = Moments.empty(parts[0].shape[1])
     for part in parts:
-        found.add(part)
+        found = found.joined(Moments.of(part))
     return found
 
 

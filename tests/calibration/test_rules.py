@@ -49,9 +49,7 @@ def histogram(*channels: np.ndarray) -> Histogram:
 
 
 def moments(*channels: np.ndarray) -> Moments:
-    found = Moments.empty(len(channels))
-    found.add(torch.tensor(np.stack(channels, 1)))
-    return found
+    return Moments.of(torch.tensor(np.stack(channels, 1)))
 
 
 def theta(rule: str, steps: int, *channels: np.ndarray) -> torch.Tensor:

@@ -58,3 +58,15 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compute_device("cuda") == torch.device("cuda")
     with pytest.raises(UsageError, match="--device cuda:1: torch sees 1 CUDA devices"):
         compute_device("cuda:1")
+
+
+def test_processes_on_one_machine_have_a_cuda_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"RANK": 3, "LOCAL_RANK": 1, "WORLD_SIZE": 4, "MASTER_PORT": 1, "MASTER_ADDR": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    assert compute_device("cuda") == torch.device("cuda:1")
+    assert compute_device("cuda:0") == torch.device("cuda:0")
+    assert compute_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="--device cuda:1: torch sees 1 CUDA devices"):
+        compute_device("cuda")

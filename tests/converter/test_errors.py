@@ -10,6 +10,7 @@ from snnconvert.converter.errors import Refused, SnnconvertError, UsageError, ch
 CODES = {
     "SnnconvertError": 1,
     "UsageError": 2,
+    "ProcessLost": 1,
     "Refused": 3,
     "ModelRefused": 3,
     "DataRefused": 3,

@@ -1,3 +1,4 @@
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,32 @@ def test_opens_a_folder(tmp_path: Path) -> None:
     torch.testing.assert_close(next(data.batches(8))[0], torch.full((2, 3, 4, 4), 0.2))
 
 
+def test_opens_tar_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (4, 4), (51, 51, 51)).save(tmp_path / "1.png")
+    (tmp_path / "1.cls").write_text("4")
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        with tarfile.open(f"part-{number:02}.tar", "w") as tar:
+            for name in ("1.png", "1.cls"):
+                tar.add(name)
+    for reference, count in (("part-01.tar", 1), ("part-{00..01}.tar", 2), ("part-*.tar", 3), (str(tmp_path), 3)):
+        data = open_dataset(reference, split="test", preprocessing=TINY)
+        assert (data.name, data.split, data.count, data.classes) == (reference, "", count, 5)
+        images, labels, _ = next(data.batches(8, workers=2))
+        torch.testing.assert_close(images, torch.full((count, 3, 4, 4), 0.2))
+        assert labels.tolist() == [4] * count
+    with pytest.raises(DataRefused, match=r"part-03\.tar does not exist"):
+        open_dataset("part-03.tar", split="test", preprocessing=TINY)
+
+
+def test_says_whether_images_are_files(tmp_path: Path, npz: Save) -> None:
+    path = npz(images=np.zeros((1, 4, 4, 3), np.uint8), labels=np.array([0]))
+    (tmp_path / "folder" / "cat").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "folder" / "cat" / "1.png")
+    found = [open_dataset(str(each), split="", preprocessing=TINY).files for each in (path, tmp_path / "folder")]
+    assert found == [False, True]
+
+
 def test_refuses_a_network_for_other_images() -> None:
     with pytest.raises(DataRefused, match="the model expects 3 channels, these images have 1"):
         open_dataset("fashion-mnist-sample", split="test", preprocessing=CIFAR)
@@ -56,7 +83,7 @@ def test_refuses_references_that_name_no_data(tmp_path: Path) -> None:
         with pytest.raises(DataRefused, match="does not exist"):
             open_dataset(str(tmp_path / name), split="test", preprocessing=CIFAR)
     (tmp_path / "a.zip").touch()
-    with pytest.raises(DataRefused, match=r"expected a folder of images or an \.npz file, got a \.zip file"):
+    with pytest.raises(DataRefused, match=r"folder of images, \.tar shards or an \.npz file, got a \.zip file"):
         open_dataset(str(tmp_path / "a.zip"), split="test", preprocessing=CIFAR)
 
 

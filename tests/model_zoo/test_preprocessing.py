@@ -29,6 +29,21 @@ def test_normalises_each_channel() -> None:
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
 
 
+def test_normalises_every_byte_to_the_bits_of_float32_arithmetic() -> None:
+    """IEEE 754 leaves no choice: numpy's float32 division and subtraction say what is right."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    bytes_ = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(16, 16), (1, 3, 16, 16))
+    columns = [np.array(values, np.float32)[:, None, None] for values in (mean, std)]
+    expected = (bytes_.astype(np.float32) / np.float32(255) - columns[0]) / columns[1]
+    result = Preprocessing((3, 16, 16), mean, std)(torch.from_numpy(bytes_.copy()))
+    np.testing.assert_array_equal(result.numpy(), expected)
+
+
+def test_normalises_where_the_images_are() -> None:
+    result = CIFAR(torch.empty(2, 3, 32, 32, dtype=torch.uint8, device="meta"))
+    assert (result.device.type, result.dtype, result.shape) == ("meta", torch.float32, (2, 3, 32, 32))
+
+
 @pytest.mark.parametrize("shape", [(300, 260), (260, 301), (227, 227), (100, 150)])
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
 def test_resizes_as_torchvision_does(name: str, shape: tuple[int, int]) -> None:

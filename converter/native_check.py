@@ -1,0 +1,82 @@
+"""Whether the compiled neurons say the same as plain torch on this machine, and which neurons run in which way.
+
+A compiler may err, and a file in a cache may be damaged; a few thousand numbers of every kind tell.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import native
+from .fused import compiler
+from .neurons import NEURONS, Neuron, Noise, Place
+
+STEPS = 8
+_SHAPE = 8, 16, 12, 12  # enough for several threads to have a part each
+_SPECIAL = 0.0, -0.0, torch.nan, torch.inf, -torch.inf, 3e38, -3e38, 1e-45
+
+
+class Comparison(NamedTuple):
+    """What one neuron model says when it is compiled.
+
+    Args:
+        neuron: its name, one of `NEURONS`.
+        numbers: how many were compared.
+        different: how many of them are not what plain torch says, bit by bit.
+    """
+
+    neuron: str
+    numbers: int
+    different: int
+
+
+def check() -> list[Comparison]:
+    """Return each neuron model compared, in both orders of memory and with both kinds of spikes; [] if none compiles.
+
+    Inputs are normal numbers, multiples of 1/16, which are ties, and what is special: zeros, infinities, NaN.
+    """
+    if native.library().functions is None:
+        return []
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(_SHAPE, generator=draw)
+    x.view(-1)[::3] = (x.view(-1)[::3] * 16).round() / 16
+    x.view(-1)[:: 5 * len(_SPECIAL)] = torch.tensor(_SPECIAL).repeat(x.numel())[: len(x.view(-1)[:: 5 * len(_SPECIAL)])]
+    found = []
+    for name, kind in NEURONS.items():
+        numbers = different = 0
+        for signed in (False,) if kind.streaming else (False, True):
+            neuron = kind(torch.rand(_SHAPE[1], generator=draw) + 0.25, STEPS, Place(1, 4, signed=signed))
+            for order in (torch.contiguous_format, torch.channels_last):
+                one, other = _both(neuron, x.contiguous(memory_format=order))
+                numbers += one.numel()
+                different += int((_bits(one) != _bits(other)).sum())
+        found.append(Comparison(name, numbers, different))
+    return found
+
+
+def executor(neuron: str) -> str:
+    """Return the executor that runs networks of these neurons unless another is asked for, and how it goes about it."""
+    return "layers, all steps of a few images at a time" if NEURONS[neuron].streaming else "counts, one pass"
+
+
+def path(device: str) -> str:
+    """Return by what the neurons run on "cpu" or "cuda", in float32."""
+    if device == "cpu":
+        return "plain torch" if native.library().functions is None else "compiled C"
+    return "plain torch" if compiler() is None else "torch.compile where it gives the same numbers, else plain torch"
+
+
+def _both(neuron: Neuron, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what ``neuron`` says to ``x``, and what it would without compiled functions: `Neuron`'s own methods."""
+    noise, worth = Noise(0, torch.arange(len(x))), neuron.height / STEPS
+    if not neuron.streaming:
+        return neuron.window(x, noise, worth), Neuron.window(neuron, x, noise, worth)
+    currents = x.expand(STEPS, *x.shape)
+    runs = (run(neuron, neuron.start(x), currents, 0, noise, worth) for run in (type(neuron).spike_train, Neuron.spike_train))
+    one, other = (torch.cat([train, potential[None]]) for train, potential in runs)
+    return one, other
+
+
+def _bits(x: Tensor) -> Tensor:
+    return torch.where(x.isnan(), torch.nan, x).contiguous().view(torch.int32)
