@@ -40,8 +40,10 @@ def check() -> list[Comparison]:
         return []
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(_SHAPE, generator=draw)
-    x.view(-1)[::3] = (x.view(-1)[::3] * 16).round() / 16
-    x.view(-1)[:: 5 * len(_SPECIAL)] = torch.tensor(_SPECIAL).repeat(x.numel())[: len(x.view(-1)[:: 5 * len(_SPECIAL)])]
+    flat = x.view(-1)
+    flat[::3] = (flat[::3] * 16).round() / 16
+    for number, value in enumerate(_SPECIAL):
+        flat[number :: 5 * len(_SPECIAL)] = value
     found = []
     for name, kind in NEURONS.items():
         numbers = different = 0
@@ -73,7 +75,8 @@ def _both(neuron: Neuron, x: Tensor) -> tuple[Tensor, Tensor]:
     if not neuron.streaming:
         return neuron.window(x, noise, worth), Neuron.window(neuron, x, noise, worth)
     currents = x.expand(STEPS, *x.shape)
-    runs = (run(neuron, neuron.start(x), currents, 0, noise, worth) for run in (type(neuron).spike_train, Neuron.spike_train))
+    models = type(neuron), Neuron
+    runs = (model.spike_train(neuron, neuron.start(x), currents, 0, noise, worth) for model in models)
     one, other = (torch.cat([train, potential[None]]) for train, potential in runs)
     return one, other
 
