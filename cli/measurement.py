@@ -113,7 +113,8 @@ def measure(
     )
     for warning in dataset.warnings:
         out.warn(warning)
-    out.talk("evaluated", f"{path.name} on {evaluation.images} images in {evaluation.seconds:.1f} s by {evaluation.executor}")
+    done = f"{evaluation.images} images in {evaluation.seconds:.1f} s, executor {evaluation.executor}"
+    out.talk("evaluated", f"{path.name} on {done}")
     ann = against or str(about["model"].get("name"))
     return Measurement(path, dataset.name, dataset.split, ann, about["calibration"], evaluation, found)
 
