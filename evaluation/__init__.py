@@ -1,4 +1,4 @@
-"""Numbers about spiking models: accuracy next to the ANN with intervals, synaptic operations, energy by named models."""
+"""Numbers about spiking models: accuracy next to the ANN, synaptic operations, and energy by named models."""
 
 from .accuracy import evaluate
 from .energy import ENERGY_MODELS, Energies, Energy, Storage, energy, weight_bits
