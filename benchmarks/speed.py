@@ -46,6 +46,7 @@ from growth import (
 )
 
 from snnconvert import load, observe, save
+from snnconvert.cli.memory import keep_freed
 
 TARGET = Path("docs/speed.json")
 MEGABYTE = 1e6
@@ -208,7 +209,8 @@ HEAD = f"""# Speed: a converted network next to its own ANN
 `python benchmarks/speed.py --write` measures and writes this page, with `--start-up` and `--growth` those parts
 ([speed.json](speed.json)).
 
-Medians of interleaved repeats of one process, with [quartiles]. ANN: the prepared graph, batch norm folded, in the
+Medians of interleaved repeats of one process, with [quartiles]; freed memory stays with the process, for all alike
+(`cli/memory.py`). ANN: the prepared graph, batch norm folded, in the
 faster memory format (named beside it); *as given*: the network as it was loaded, contiguous / channels last. Nothing
 but neurons is compiled. `two-phase` and `tpp` run in the counts executor. SpikingJelly runs the same graph, thresholds
 and initial potential, in its step modes s and m, contiguous / channels last; where its columns are empty, install it
@@ -301,6 +303,7 @@ def main() -> None:
         print(peak_of(*options.peak_of))
         return
     torch.set_num_threads(options.threads)
+    keep_freed()
     parts: dict[str, Any] = {}
     for part in options.parts or PARTS[:3]:
         facts = {"machine": machine(options.threads), "repeats": options.repeats, "load_at_start": os.getloadavg()}

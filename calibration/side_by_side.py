@@ -156,7 +156,7 @@ def run_watched(
         if model.streaming:
             train = _WatchedLayers(model.network, noise, watch).chunk(inputs, 0, model.steps)
             return torch.utils._pytree.tree_map(lambda steps: steps.mean(0), train)
-        return model.network.counting(*inputs, Pass(noise, watch=watch))
+        return model.network.counting(*inputs, now=Pass(noise, watch=watch))
 
 
 class _WatchedLayers(Layers):

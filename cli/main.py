@@ -78,10 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on ``arguments`` (by default the process's) and return the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     out = Output(json="--json" in words)
-    try:
-        return _run(words, out)
-    finally:
-        torchrun.end()
+    code = _run(words, out)
+    torchrun.end(code)
+    return code
 
 
 def _run(words: list[str], out: Output) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snnconvert.calibration import Calibration, Drift, drift, observe
-from snnconvert.converter import processes
+from snnconvert.converter import native_check, processes
 from snnconvert.converter.artifact import load, save
 from snnconvert.converter.errors import ArtefactRefused, BarMissed, UsageError, choice
 from snnconvert.converter.shares import Numbered
@@ -113,8 +113,10 @@ def measure(
     )
     for warning in dataset.warnings:
         out.warn(warning)
-    done = f"{evaluation.images} images in {evaluation.seconds:.1f} s, executor {evaluation.executor}"
-    out.talk("evaluated", f"{path.name} on {done}")
+    ran = f"executor {evaluation.executor}, neurons by {native_check.path(device.type)}"
+    out.talk("evaluated", f"{path.name} on {evaluation.images} images in {evaluation.seconds:.1f} s, {ran}")
+    if memory is not None and evaluation.executor != "layers":
+        out.warn(f"--memory is for the layers executor; {path.name} ran by {evaluation.executor}")
     ann = against or str(about["model"].get("name"))
     return Measurement(path, dataset.name, dataset.split, ann, about["calibration"], evaluation, found)
 

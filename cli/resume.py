@@ -26,7 +26,7 @@ def open_shards(folder: Path, artefact: Path, data: ImageData, against: str | No
     """
     identity = {
         "artefact": _hash(artefact),
-        "data": [data.name, data.split, data.count, data.classes, hashlib.sha256(data.labels.tobytes()).hexdigest()],
+        "data": [data.name, data.split, data.count, data.classes, data.stamp()],
         "preprocessing": data.preprocessing.to_json(),
         "against": None if against is None else [against, _hash(Path(against))],
         "versions": {"snnconvert": version("snnconvert"), "torch": torch.__version__},

@@ -21,6 +21,7 @@ from snnconvert.converter.shares import Numbered
 from snnconvert.model_zoo import ImageData, LoadedModel, Preprocessing, load_model, load_skeleton, open_dataset
 
 from . import options
+from .memory import keep_freed
 from .output import Output
 from .torchrun import in_turn, local_rank
 
@@ -30,6 +31,8 @@ PROOF_IMAGES = 4
 
 def compute_device(name: str) -> torch.device:
     """Return the device called ``name``: cpu, cuda or cuda:N; of several processes on a machine each has its own cuda.
+
+    This process is made ready to compute there.
 
     Raises:
         UsageError: there is no such kind of device, or torch sees none on this machine.
@@ -41,6 +44,7 @@ def compute_device(name: str) -> torch.device:
         raise UsageError(f"expected --device cpu, cuda or cuda:N, got {name!r}")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices", "use --device cpu")
+    keep_freed()
     torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa move potentials across thresholds
     return torch.device(name)
 

@@ -4,6 +4,7 @@ All processes do the same; where the work of `calibration` and `evaluation` can 
 process alone prints and writes. Torch is imported where processes are joined, so not for words about words.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -80,14 +81,23 @@ def alone(name: str, command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def end() -> None:
-    """Wait until the first process has said how it went, then part: torchrun ends the others with the first to end."""
-    if started() and (distributed := sys.modules.get("torch.distributed")) and distributed.is_initialized():
+def end(code: int) -> None:
+    """Wait until the first process has said how it went, then part: torchrun ends the others with the first to end.
+
+    Args:
+        code: with which this process is going to exit. It then does so without taking Python down: threads of gloo
+            outlive their group, and one that lets go of a Python object while that happens aborts the process.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if not started() or distributed is None:
+        return
+    if distributed.is_initialized():
         from snnconvert.converter import processes
 
         with suppress(ProcessLost):
             processes.leave()
         _part()
+    atexit.register(_exit, code)
 
 
 def in_turn(work: Callable[[], Found]) -> Found:
@@ -123,6 +133,12 @@ def _told_to_end(number: int, frame: object) -> None:
         "one died",
         "look at the messages of the others, and run the command again",
     )
+
+
+def _exit(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _part() -> None:

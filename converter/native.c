@@ -65,14 +65,17 @@ static void along_fill(Along *a, const Rows *rows, const Site *site, int64_t row
     }
 }
 
-/* Run the last argument for every row `r` of each image, the `row`-th of its own; `a` holds what its neurons have. The
-   images of a row follow each other, so that this is done once for all of them. */
-#define FOR_ROWS(rows, site, ...)                                                                                   \
+/* Run the last argument for every row `r`, the `row`-th of its image; `a` holds what its neurons have. In the order of
+   memory, or with the images of a row one after the other, where that saves the neurons' hashes: `fresh` says that the
+   row before was another one of its image. */
+#define FOR_ROWS(rows, site, by_image, ...)                                                                         \
     _Pragma("omp parallel num_threads(rows->threads) if (rows->images * rows->per_image * rows->length > SMALL)") { \
         Along a = along_new(rows);                                                                                  \
         int64_t known = -1;                                                                                         \
         _Pragma("omp for schedule(static)") for (int64_t q = 0; q < rows->images * rows->per_image; q++) {          \
-            const int64_t row = q / rows->images, image = q % rows->images, r = image * rows->per_image + row;      \
+            const int64_t row = by_image ? q % rows->per_image : q / rows->images;                                  \
+            const int64_t image = by_image ? q / rows->per_image : q % rows->images;                                \
+            const int64_t r = image * rows->per_image + row;                                                        \
             const int fresh = row != known;                                                                         \
             if (fresh && (known < 0 || !rows->spread)) along_fill(&a, rows, site, row);                             \
             known = row;                                                                                            \
@@ -94,7 +97,7 @@ INLINE void two_phase_row(const float *restrict z, float *restrict out, int64_t 
 void two_phase(const Rows *rows, const Site *site, const float *z, float *out) {
     const float steps = site->steps, low = site->low, most = site->most;
     const int64_t n = rows->length;
-    FOR_ROWS(rows, site, {
+    FOR_ROWS(rows, site, 1, {
         if (rows->spread) two_phase_row(z + r * n, out + r * n, n, &a, 1, steps, low, most);
         else two_phase_row(z + r * n, out + r * n, n, &a, 0, steps, low, most);
     })
@@ -146,7 +149,7 @@ void tpp(const Rows *rows, const Site *site, const float *z, float *out, const u
     const float steps = site->steps, most = site->most;
     const int64_t n = rows->length, ahead = rows->spread ? n / rows->channels * rows->position : n;
     const int negative = site->low < 0;
-    FOR_ROWS(rows, site, {
+    FOR_ROWS(rows, site, 0, {
         if (fresh) along_hash(&a, rows, key, row * ahead);
         const float *from = z + r * n;
         float *to = out + r * n;
@@ -174,7 +177,7 @@ INLINE void fire_row(const float *restrict current, float *restrict potential, f
 void integrate_and_fire(const Rows *rows, const Site *site, int64_t steps, const float *current, int64_t apart,
                         float *potential, float *out, int64_t out_apart) {
     const int64_t n = rows->length;
-    FOR_ROWS(rows, site, {
+    FOR_ROWS(rows, site, 1, {
         for (int64_t t = 0; t < steps; t++) {
             const float *from = current + t * apart + r * n;
             float *to = out + t * out_apart + r * n;

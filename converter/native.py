@@ -26,7 +26,7 @@ from .fused import compiler
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _LEVELS = {"AVX2": ("-march=x86-64-v3",), "AVX512": ("-march=x86-64-v4", "-mprefer-vector-width=512")}
-_TILE = 2048
+_TILE = 512
 """Elements of a row that goes through the channels several times: long enough for loops, short enough for caches."""
 
 
@@ -84,9 +84,15 @@ def library() -> Library:
     flags = (*FLAGS, *(_LEVELS.get(torch.backends.cpu.get_cpu_capability(), ()) if intel else ()))
     try:
         made_of = SOURCE.read_bytes() + "|".join((path, *flags, platform.machine())).encode()
-        target = cache_folder() / f"neurons-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
-        return Library(_loaded(path, flags, target), f"compiled by {path}, kept in {target}")
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home
+        name = f"neurons-{hashlib.sha256(made_of).hexdigest()[:16]}"
+        try:
+            target = cache_folder() / f"{name}.so"
+            return Library(_kept(target) or _compiled(path, flags, target), f"compiled by {path}, kept in {target}")
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+            with tempfile.TemporaryDirectory() as folder:
+                functions = _compiled(path, flags, Path(folder, f"{name}.so"))
+            return Library(functions, f"compiled by {path} in each process anew, because they cannot be kept: {error}")
+    except (OSError, subprocess.SubprocessError) as error:
         words = getattr(error, "stderr", None) or str(error)
         return Library(None, f"{path} did not compile them: {words.strip()[:300]}")
 
@@ -96,17 +102,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnconvert"
 
 
-def _loaded(path: str, flags: tuple[str, ...], target: Path) -> ctypes.CDLL:
-    if target.exists():
-        try:
-            return ctypes.CDLL(str(target))
-        except OSError:  # cut short, or of another system
-            pass
-    _compile(path, flags, target)
-    return ctypes.CDLL(str(target))
+def _kept(target: Path) -> ctypes.CDLL | None:
+    """Return the functions that an earlier process kept, None where there are none or they are damaged."""
+    digest = _digest_of(target)  # a library that was cut short ends the process when it is opened
+    if not target.is_file() or not digest.is_file():
+        return None
+    whole = hashlib.sha256(target.read_bytes()).hexdigest() == digest.read_text(errors="replace")
+    return ctypes.CDLL(str(target)) if whole else None
 
 
-def _compile(path: str, flags: tuple[str, ...], target: Path) -> None:
+def _digest_of(target: Path) -> Path:
+    return target.with_suffix(".sha256")
+
+
+def _compiled(path: str, flags: tuple[str, ...], target: Path) -> ctypes.CDLL:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)
@@ -114,7 +123,11 @@ def _compile(path: str, flags: tuple[str, ...], target: Path) -> None:
         quiet: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace", "timeout": 120}
         if subprocess.run([*command, "-fopenmp"], **quiet).returncode:  # some compilers have no threads
             subprocess.run(command, check=True, **quiet)
-        os.replace(made, target)
+        functions = ctypes.CDLL(str(made))
+        _digest_of(made).write_text(hashlib.sha256(made.read_bytes()).hexdigest())
+        for part in (made, _digest_of(made)):
+            os.replace(part, target.with_suffix(part.suffix))
+    return functions
 
 
 def two_phase(x: Tensor, neurons: Population) -> Tensor | None:
@@ -190,7 +203,7 @@ class _Run(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, neurons: Population, images: int) -> "_Run | None":
         """Return what a call needs for ``x``, the inputs of ``neurons``; None where it must not be made."""
-        if not _readable(x) or x.requires_grad or not x.numel() or len(x) % images:
+        if not _readable(x) or x.requires_grad or not x.numel() or len(x) % images or _watched(x):
             return None
         rows = _rows(x, neurons.axis, images)
         functions = library().functions
@@ -207,6 +220,14 @@ class _Run(NamedTuple):
 def _readable(x: Tensor) -> bool:
     """Return whether ``x`` holds numbers that the C functions can read."""
     return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _watched(x: Tensor) -> bool:
+    """Return whether torch traces, wraps or fakes ``x``, and would not see what C writes."""
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return (
+        type(x) is not Tensor or wrapped or torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
+    )
 
 
 def _at(x: Tensor | None) -> ctypes.c_void_p:

@@ -18,7 +18,8 @@ from .marks import Marks
 
 _KEY = "snnconvert.shard"
 _FORMAT = 1
-_NAME = re.compile(r"(\d{1,12})\.shard")
+_NAME = re.compile(r"(0|[1-9]\d{0,11})\.shard")
+_ANOTHER = "name another folder to resume from"
 
 
 class Shards:
@@ -48,26 +49,32 @@ class Shards:
         Raises:
             ArtefactRefused: the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)  # on this machine, too
         document = {"format": _FORMAT, "evaluation": self.name, "batch": number}
+        self._make_folder()  # on this machine, too
         try:
             write_tensors(self.folder / f"{number}.shard", marks.tensors(), _KEY, document)
         except ArtefactRefused as error:
-            raise ArtefactRefused(error.message, "name another folder to resume from") from error
+            raise ArtefactRefused(error.message, _ANOTHER) from error
 
     def _find(self) -> dict[int, Marks]:
         for place in (self.folder.parent, self.folder):
             if place.exists() and not place.is_dir():
-                raise UsageError(f"expected a folder to resume from, got the file {place}", "name another folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+                raise UsageError(f"expected a folder to resume from, got the file {place}", _ANOTHER)
+        self._make_folder()
         paths = sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))  # half-written ones
         return dict(map(self._read, paths))
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtefactRefused(f"{self.folder} cannot be made: {error.strerror}", _ANOTHER) from error
 
     def _read(self, path: Path) -> tuple[int, Marks]:
         delete = "delete it, and its images are evaluated again"
         name = _NAME.fullmatch(path.name)
         if name is None:
-            raise ArtefactRefused(f"{path} is no shard of an evaluation", "move it, or name another folder")
+            raise ArtefactRefused(f"{path} is no shard of an evaluation", f"move it, or {_ANOTHER}")
         try:
             tensors, document = read_tensors(path, _KEY, _FORMAT, ".shard")
             if (document.get("evaluation"), document.get("batch")) != (self.name, int(name[1])):

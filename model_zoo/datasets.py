@@ -37,11 +37,14 @@ def open_dataset(reference: str, *, split: str, preprocessing: Preprocessing, ro
     path, shards = Path(reference), find_shards(reference)
     if path.is_dir() or shards:
         found = open_shards(shards, preprocessing) if shards else open_folder(path, preprocessing)
-        return ImageData(reference, "", found.classes, found.labels, preprocessing, found.read, files=True)
+        return ImageData(
+            reference, "", found.classes, found.labels, preprocessing, found.read, files=True, sources=found.paths
+        )
     _check_file(path, reference)
     images, labels = read_npz(path)
     reader = array_reader(images, preprocessing, reference)
-    return ImageData(reference, "", int(labels.max()) + 1, labels, preprocessing, reader)
+    classes = int(labels.max()) + 1
+    return ImageData(reference, "", classes, labels, preprocessing, reader, sources=lambda: [path])
 
 
 def _check_file(path: Path, reference: str) -> None:

@@ -1,8 +1,10 @@
 """Labelled images, read in batches as a network wants them."""
 
+import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ class ImageData:
         read: positions -> bytes [B, C, H, W] that need no more resizing.
         warnings: what was asked for and could not be given, for people.
         files: the images are decoded from files, so reading takes time; False where they lie in memory.
+        sources: the files that the images are in, none for data sets that never change.
     """
 
     name: str
@@ -41,11 +44,24 @@ class ImageData:
     read: Read = field(repr=False)
     warnings: list[str] = field(default_factory=list)
     files: bool = False
+    sources: Callable[[], Iterable[Path]] = field(default=tuple, repr=False)
 
     @property
     def count(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    def stamp(self) -> str:
+        """Return a hash of the labels and of the name, size and time of each of ``sources``.
+
+        Raises:
+            OSError: a file is gone.
+        """
+        found = hashlib.sha256(self.labels.tobytes())
+        for path in self.sources():
+            about = path.stat()
+            found.update(f"{path}|{about.st_size}|{about.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        return found.hexdigest()
 
     def check_labels(self, classes: int) -> None:
         """Do nothing if every label is below ``classes``, the number of outputs of a network.

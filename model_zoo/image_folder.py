@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +42,10 @@ class ImageFolder:
     labels: Labels
     classes: int
     preprocessing: Preprocessing
+
+    def paths(self) -> Iterator[Path]:
+        """Yield the path of each image."""
+        return (self.root / os.fsdecode(name) for name in self.files)
 
     def read(self, positions: Labels) -> Tensor:
         """Return the images at ``positions`` as bytes [B, 3, H, W] of the network's size.

@@ -65,6 +65,10 @@ class TarShards:
         """Number of classes, the largest label plus one."""
         return int(self.labels.max()) + 1
 
+    def paths(self) -> tuple[Path, ...]:
+        """Return the path of each shard."""
+        return self.shards
+
     def read(self, positions: Labels) -> Tensor:
         """Return the images at ``positions`` as bytes [B, 3, H, W] of the network's size.
 

@@ -6,9 +6,10 @@ mean input z to theta N / T, with N the spike count of T z.
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from ..neurons import Neuron, Noise
 
@@ -27,34 +28,51 @@ class Pass(NamedTuple):
     watch: Callable[[str, Tensor], None] | None = None
 
 
-class _Site(nn.Module):
-    """The neurons of one site, which answer for a whole window at once."""
+class Counting:
+    """A canonical graph with two-phase neurons at its sites, as generated code: what runs is the function itself.
 
-    def __init__(self, name: str, neuron: Neuron) -> None:
-        super().__init__()
-        self.name, self.neuron = name, neuron
+    The code reads its constants and sites from this object, which looks them up in the module and in the neurons that
+    there are: whatever is put in their place counts from then on.
 
-    def forward(self, mean: Tensor, now: Pass) -> Tensor:
-        """Return theta N / T for the ``mean`` input of a window."""
-        if now.watch is not None:
-            now.watch(self.name, mean)
-        worth = self.neuron.height / self.neuron.steps
-        if now.activity is None:
-            return self.neuron.window(mean, now.noise, worth)
-        counts = now.activity[self.name] = self.neuron.window(mean, now.noise)
-        return counts * worth
+    Args:
+        module: the canonical graph.
+        neurons: those of each site, by the name of its child in ``module``.
+    """
+
+    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> None:
+        self.__module, self.__neurons = module, neurons
+        graph = copy.deepcopy(module.graph)
+        *_, last = (node for node in graph.nodes if node.op == "placeholder")
+        with graph.inserting_after(last):
+            now = graph.placeholder("snnconvert_pass")
+        for node in graph.nodes:
+            if node.op == "call_module":
+                node.args = (*node.args, now)
+        self.__run: Callable[..., Any] = type(fx.GraphModule(module, graph)).forward
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to copy it: generated code is made anew."""
+        return Counting, (self.__module, self.__neurons)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the code calls ``name``: the neurons of a site, or what the module has."""
+        if name.startswith(("__", "_Counting__")):  # asked for while it is copied
+            raise AttributeError(name)
+        if name in self.__neurons:
+            return partial(_window, name, self.__neurons[name])
+        return getattr(self.__module, name)
+
+    def __call__(self, *inputs: Tensor, now: Pass) -> Any:
+        """Return the mean of the output over its window."""
+        return self.__run(self, *inputs, now)
 
 
-def counting(module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> fx.GraphModule:
-    """Return a canonical graph with two-phase neurons at its sites, which takes its inputs and then the `Pass`."""
-    graph = copy.deepcopy(module.graph)
-    *_, last = (node for node in graph.nodes if node.op == "placeholder")
-    with graph.inserting_after(last):
-        now = graph.placeholder("snnconvert_pass")
-    for node in graph.nodes:
-        if node.op == "call_module":
-            node.args = (*node.args, now)
-    counted = fx.GraphModule(module, graph)
-    for name, neuron in neurons.items():
-        counted.add_submodule(name, _Site(name, neuron))
-    return counted
+def _window(name: str, neuron: Neuron, mean: Tensor, now: Pass) -> Tensor:
+    """Return theta N / T for the ``mean`` input of a window."""
+    if now.watch is not None:
+        now.watch(name, mean)
+    worth = neuron.height / neuron.steps
+    if now.activity is None:
+        return neuron.window(mean, now.noise, worth)
+    counts = now.activity[name] = neuron.window(mean, now.noise)
+    return counts * worth

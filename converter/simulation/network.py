@@ -14,7 +14,7 @@ from ..graph import PreparedGraph
 from ..graph.sites import site_of
 from ..neurons import NEURONS, Correction, Neuron, Place
 from ..thresholds import Thresholds
-from .counts import counting
+from .counts import Counting
 from .schedule import Schedule
 
 
@@ -41,9 +41,9 @@ class Network:
         return Schedule(self.module.graph, streaming, self.order != "none")
 
     @cached_property
-    def counting(self) -> fx.GraphModule:
-        """The graph of the `counts` executor, with the tensors of ``module``: of no use when those are replaced."""
-        return counting(self.module, self.neurons)
+    def counting(self) -> Counting:
+        """What the `counts` executor runs."""
+        return Counting(self.module, self.neurons)
 
     def neuron(self, node: fx.Node) -> Neuron:
         """The neurons of the site that ``node`` calls."""

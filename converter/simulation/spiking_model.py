@@ -1,6 +1,5 @@
 """The converted network: a canonical graph, neurons in the place of its sites, and a choice of executors."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,8 +19,11 @@ from .steps import Steps
 EXECUTORS = ("counts", "layers", "steps")
 """The simulators. They give the same answer; TPP counts from `counts` equal the others' in distribution."""
 
-MEMORY = 2**25
+MEMORY = 2**24
 """Bytes of trains that stay near the caches of a core; more is slower."""
+
+FEW = 6
+"""Steps of one image below which convolutions spend too long on reading their weights, however many bytes they take."""
 
 GPU_MEMORY = 2**31
 """Bytes of trains that keep a GPU busy."""
@@ -78,12 +80,6 @@ class SpikingModel(nn.Module):
         self.memory: int | None = None
         """The bytes of trains that the `layers` executor works on at once; None for what suits the device."""
         self._neuron = neuron
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "SpikingModel":
-        """Move the tensors, and forget what was derived of those before."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.network = replace(self.network)
-        return self
 
     @property
     def neuron(self) -> str:
@@ -199,7 +195,7 @@ class SpikingModel(nn.Module):
         noise, inputs = self._noise(inputs, index), channels_last(inputs)
         with exact(inputs):
             if executor == "counts":
-                return self.network.counting(*inputs, Pass(noise, activity))
+                return self.network.counting(*inputs, now=Pass(noise, activity))
             if executor == "steps":
                 steps = Steps(self.network, noise, activity)
                 return over(lambda train: train.mean(0), steps.run(inputs))
@@ -256,7 +252,11 @@ class SpikingModel(nn.Module):
         }
 
     def _memory(self, inputs: tuple[Tensor, ...]) -> int:
-        return self.memory or (GPU_MEMORY if inputs[0].is_cuda else MEMORY)
+        if self.memory is not None:
+            return self.memory
+        if inputs[0].is_cuda:
+            return GPU_MEMORY
+        return max(MEMORY, FEW * self.schedule.values_per_image * inputs[0].element_size())
 
     def _noise(self, inputs: tuple[Tensor, ...], index: Tensor | None) -> Noise:
         check_seed(self.seed)

@@ -77,26 +77,32 @@ def test_a_compiler_that_is_gone_or_makes_nothing_is_a_reason(
     runs_plainly()
 
 
-@pytest.mark.parametrize("what", ["cache", "home", "source"])
-def test_a_missing_folder_or_file_is_a_reason(
+def test_a_missing_source_is_a_reason(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "compiler", lambda: "g++")
+    monkeypatch.setattr(native, "SOURCE", tmp_path / "native.c")
+    found = native.library()
+    assert found.functions is None
+    assert "No such file" in found.reason
+    runs_plainly()
+
+
+@needs_compiler
+@pytest.mark.parametrize("what", ["cache", "home"])
+def test_what_cannot_be_kept_is_compiled_in_each_process(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(native, "compiler", lambda: "g++")
     if what == "cache":
         (tmp_path / "cache").write_text("a file")
-    elif what == "home":
+    else:
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setattr(Path, "home", no_home)
-    else:
-        monkeypatch.setattr(native, "SOURCE", tmp_path / "native.c")
-    words = {"cache": "Not a directory", "home": "Could not determine home directory", "source": "No such file"}
-    found = native.library()
-    assert found.functions is None
-    assert words[what] in found.reason
-    runs_plainly()
+    reason = native.library().reason
+    assert "in each process anew, because they cannot be kept" in reason
+    assert {"cache": "Not a directory", "home": "Could not determine home directory"}[what] in reason
+    runs_compiled()
 
 
 @needs_compiler
@@ -115,22 +121,24 @@ def test_it_is_compiled_once_and_again_where_the_file_is_damaged(
     path = script(tmp_path / "cc", f'echo run >> {log}; exec {compiler()} "$@"')
     monkeypatch.setattr(native, "compiler", lambda: path)
     assert native.library().functions is not None
-    (made,) = cache.iterdir()
+    digest, made = sorted(cache.iterdir())
     assert native.library().reason == f"compiled by {path}, kept in {made}"
     native.library.cache_clear()
     assert native.library().functions is not None
     assert log.read_text() == "run\n"
-    for damage in (b"", b"no library", made.read_bytes()[:64]):
+    whole = made.read_bytes()
+    for damage in (b"", b"no library", whole[:64], whole[: len(whole) // 2], whole[:-1] + b"?"):
         # elsewhere: what is loaded already is found by its name, and must not be written to
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"other-{len(damage)}"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"other-{len(damage)}-{damage[-1:].hex()}"))
         other = native.cache_folder() / made.name
         other.parent.mkdir(parents=True)
         other.write_bytes(damage)
+        other.with_name(digest.name).write_bytes(digest.read_bytes())
         log.write_text("")
         native.library.cache_clear()
         assert native.library().functions is not None, native.library().reason
         assert log.read_text() == "run\n"
-        assert len(other.read_bytes()) == len(made.read_bytes())
+        assert len(other.read_bytes()) == len(whole)
         runs_compiled()
 
 
@@ -150,7 +158,8 @@ def compile_at_once(folder: str, name: str) -> tuple[bool, bool]:
 def test_two_processes_may_compile_at_once(tmp_path: Path, start: Callable[..., Any]) -> None:
     workers = [start(compile_at_once, str(tmp_path), f"process {n}", count=1, join=False)[0] for n in range(2)]
     assert [worker.result for worker in workers] == [(True, True)] * 2
-    assert len(list((tmp_path / "snnconvert").iterdir())) == 1  # nothing is left beside it
+    left = sorted(path.suffix for path in (tmp_path / "snnconvert").iterdir())
+    assert left == [".sha256", ".so"]  # and nothing beside
 
 
 def in_threads(counts: tuple[int, ...]) -> list[list[int]]:

@@ -1,3 +1,4 @@
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -93,3 +94,27 @@ def test_opens_imagenet_by_wnids(shared: Path) -> None:
     assert (data.count, data.classes) == (650, 1000)
     data.check_labels(1000)
     assert next(data.batches(3))[0].shape == (3, 3, 224, 224)
+
+
+def test_the_stamp_is_another_one_when_a_file_changes(tmp_path: Path, npz: Save) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4), (51, 51, 51)).save(tmp_path / "folder" / name / "1.png")
+    arrays = npz(images=np.full((3, 4, 4, 3), 51, np.uint8), labels=np.array([5, 0, 1]))
+    shard = tmp_path / "shards" / "0.tar"
+    shard.parent.mkdir()
+    (tmp_path / "1.cls").write_text("4")
+    with tarfile.open(shard, "w") as tar:
+        tar.add(tmp_path / "folder" / "cat" / "1.png", "1.png")
+        tar.add(tmp_path / "1.cls", "1.cls")
+    for reference, file in (
+        (tmp_path / "folder", tmp_path / "folder" / "dog" / "1.png"),
+        (arrays, arrays),
+        (shard.parent, shard),
+    ):
+        before, again = (open_dataset(str(reference), split="", preprocessing=TINY).stamp() for _ in range(2))
+        assert before == again
+        os.utime(file, ns=(0, 1))
+        assert open_dataset(str(reference), split="", preprocessing=TINY).stamp() != before
+    sample = [open_dataset("fashion-mnist-sample", split=s, preprocessing=FASHION).stamp() for s in ("test", "train")]
+    assert len(set(sample)) == 2

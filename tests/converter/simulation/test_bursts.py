@@ -112,6 +112,7 @@ def test_chunks_of_steps_join_without_a_seam(
 ) -> None:
     model = mixed(graph, "if", 4, 1, 2)
     whole, curve = model(images), model.by_t(images)
+    monkeypatch.setattr(spiking_model, "FEW", 0)
     monkeypatch.setattr(spiking_model, "MEMORY", 1)
     assert torch.equal(model(images), whole)
     assert torch.equal(model.by_t(images), curve)

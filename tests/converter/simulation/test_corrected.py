@@ -109,6 +109,7 @@ def test_chunks_of_steps_find_the_bias_of_their_steps(
 ) -> None:
     model = corrected(graph, kind, neuron="if")
     whole, curve = model(images), model.by_t(images)
+    monkeypatch.setattr(spiking_model, "FEW", 0)
     monkeypatch.setattr(spiking_model, "MEMORY", 1)
     assert torch.equal(model(images), whole)
     assert torch.equal(model.by_t(images), curve)

@@ -1,5 +1,7 @@
 """The one-pass executor against the equation of its neurons, site by site."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -36,18 +38,13 @@ def test_every_site_says_a_whole_number_of_levels(network: nn.Module, images: Te
     graph = prepare(network, images)
     thresholds = Thresholds({s.name: torch.full((1,), 0.75) for s in graph.sites}, None, "given", "layer")
     model = convert(graph, thresholds, neuron=neuron, steps=5)
-    said: list[Tensor] = []
-    counting = model.network.counting
-    for child in model.network.neurons:
-        counting.get_submodule(child).register_forward_hook(lambda site, given, result: said.append(result))
-    found = counting(images, Pass(Noise(0, torch.arange(len(images)))))
+    counts: dict[str, Tensor] = {}
+    found = model.network.counting(images, now=Pass(Noise(0, torch.arange(len(images))), counts))
     assert torch.equal(found, model(images, executor="counts"))
-    assert len(said) == 2 * len(graph.sites)  # once for each of the two runs
-    for activation in said:
-        levels = activation * 5 / 0.75
-        assert torch.allclose(levels, levels.round(), atol=1e-9)
-        assert levels.min() >= 0
-        assert levels.max() <= 5 + 1e-9
+    assert len(counts) == len(graph.sites)
+    for count in counts.values():
+        assert torch.equal(count, count.round())
+        assert 0 <= count.min() < count.max() <= 5
 
 
 def test_the_structure_of_the_output_is_kept(constant: Callable[[PreparedGraph], Thresholds]) -> None:
@@ -67,3 +64,28 @@ def test_the_structure_of_the_output_is_kept(constant: Callable[[PreparedGraph],
         assert list(found) == ["a", "b"]
         assert torch.allclose(found["a"].sum(1), 2 * found["b"][0], atol=1e-6)
         assert torch.allclose(found["b"][1][0], x)
+
+
+def test_what_is_put_in_the_place_of_a_tensor_counts(network: nn.Module, images: Tensor) -> None:
+    graph = prepare(network, images)
+    thresholds = Thresholds({s.name: torch.full((1,), 0.75) for s in graph.sites}, None, "given", "layer")
+    model = convert(graph, thresholds, neuron="two-phase", steps=5)
+    before = model(images)
+    model.load_state_dict({name: value * 0.5 for name, value in model.state_dict().items()}, assign=True)
+    assert not torch.equal(model(images), before)
+    assert torch.equal(model(images), model(images, executor="steps"))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_has_tensors_of_its_own(
+    network: nn.Module, images: Tensor, again: Callable[[SpikingModel], SpikingModel]
+) -> None:
+    graph = prepare(network, images)
+    thresholds = Thresholds({s.name: torch.full((1,), 0.75) for s in graph.sites}, None, "given", "layer")
+    model = convert(graph, thresholds, neuron="two-phase", steps=5)
+    before = model(images)
+    copied = again(model)
+    for tensor in model.state_dict().values():
+        tensor.zero_()
+    assert torch.equal(copied(images), before)
+    assert not torch.equal(model(images), before)

@@ -224,6 +224,7 @@ def test_spikes_do_not_depend_on_the_split_or_the_memory(
             model(*(x[i : i + 2] for x in images), index=index[i : i + 2], executor=executor) for i in range(0, 5, 2)
         ]
         assert difference(tree_map(lambda *parts: torch.cat(parts), *split), whole) < 1e-12
+    monkeypatch.setattr(spiking_model, "FEW", 0)
     monkeypatch.setattr(spiking_model, "MEMORY", 1)
     answers = [model(*images, index=index, executor=executor) for executor in ("layers", "steps")]
     assert difference(*answers) < 1e-12

@@ -81,6 +81,7 @@ def test_a_small_memory_budget_changes_nothing(
 ) -> None:
     model = spiking(graph, neuron)
     whole = model(images, executor="layers")
+    monkeypatch.setattr(spiking_model, "FEW", 0)
     monkeypatch.setattr(spiking_model, "MEMORY", 1)
     assert torch.equal(model(images, executor="layers"), whole)
 
@@ -189,6 +190,7 @@ def test_bad_calls_are_named(graph: PreparedGraph, images: Tensor) -> None:
 def test_every_executor_counts_the_same_spikes(
     graph: PreparedGraph, images: Tensor, neuron: str, shuffle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(spiking_model, "FEW", 0)
     monkeypatch.setattr(spiking_model, "MEMORY", 40_000)  # a few chunks
     model = spiking(graph, neuron, shuffle)
     reference = model.activity(images, executor="steps")

@@ -87,6 +87,7 @@ def test_chunks_of_steps_change_nothing(
 ) -> None:
     snn = streaming(graph)
     expected = snn(images, executor="steps")
+    monkeypatch.setattr(spiking_model, "FEW", 0)
     monkeypatch.setattr(spiking_model, "MEMORY", memory)
     for found, e in zip(snn(images, executor="layers"), expected, strict=True):
         assert (found - e).abs().max() < 1e-12
