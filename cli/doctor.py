@@ -133,8 +133,8 @@ def _advice(found: dict[str, Any]) -> list[str]:
         advice.append("install g++ (Debian: apt install g++): tpp evaluates several times faster")
     if not found["cache"]["writable"]:
         folder = found["cache"]["folder"]
-        advice.append(f"{folder} cannot be written to, and compiled neurons are kept there: set XDG_CACHE_HOME")
-    elif found["compiled"]["compiler"] is not None and not found["compiled"]["available"]:
+        advice.append(f"{folder} cannot be written to, so each process compiles the neurons anew: set XDG_CACHE_HOME")
+    if found["compiled"]["compiler"] is not None and not found["compiled"]["available"]:
         advice.append(f"neurons run without compiled functions: {found['compiled']['reason']}")
     if processor["threads"] == 1 < processor["cores"]:
         advice.append(f"torch uses 1 thread of {processor['cores']} cores: unset OMP_NUM_THREADS, or set it to more")
