@@ -234,3 +234,25 @@ def test_spikingjelly_fires_the_same_spikes(steps: int) -> None:
     found = peer.same_spikes(tiny(), steps, torch.float64)
     assert found["spikes"] > 0
     assert (found["unexplained"], found["layer_wise_different"]) == (0, 0)
+
+
+def test_readme_shows_ratios_of_the_document() -> None:
+    target = ROOT / speed.TARGET
+    if not target.exists():
+        pytest.skip("not measured yet")
+    networks = json.loads(target.read_text())["networks"]["rows"]
+    readme = (ROOT / "README.md").read_text()
+    for network in networks:
+        (line,) = (each for each in readme.splitlines() if each.startswith(f"| {network['network']}, batch "))
+        rows = {row["T"]: row for row in network["rows"]}
+        for cell, value_of in zip(
+            line.split("|")[3:7],
+            (
+                lambda row: row["ratios"]["two-phase"],
+                lambda row: row["ratios"]["tpp"],
+                lambda row: row["if_per_step"],
+                lambda row: row["if_to_peer"],
+            ),
+            strict=True,
+        ):
+            assert cell.strip() == ", ".join(f"{value_of(rows[t])['median']:.2f}" for t in (8, 64))
