@@ -88,16 +88,13 @@ def end(code: int) -> None:
         code: with which this process is going to exit. It then does so without taking Python down: threads of gloo
             outlive their group, and one that lets go of a Python object while that happens aborts the process.
     """
-    distributed = sys.modules.get("torch.distributed")
-    if not started() or distributed is None:
-        return
-    if distributed.is_initialized():
+    if started() and (distributed := sys.modules.get("torch.distributed")) and distributed.is_initialized():
         from snnconvert.converter import processes
 
         with suppress(ProcessLost):
             processes.leave()
         _part()
-    atexit.register(_exit, code)
+        atexit.register(_exit, code)
 
 
 def in_turn(work: Callable[[], Found]) -> Found:
