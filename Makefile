@@ -18,7 +18,7 @@ check: .venv/installed
 	$(BIN)/python -m pytest
 
 # constraints.txt holds the torch that the published numbers were measured with; the package itself takes any torch >= 2.10.
-.venv/installed: pyproject.toml constraints.txt $(shell git ls-files '*.py' '*.c' 'model_zoo/data' 2>/dev/null | grep -v -e '^tests/' -e '^benchmarks/')
+.venv/installed: pyproject.toml constraints.txt $(shell git ls-files '*.py' '*.c' '*.j2' '*.css' 'model_zoo/data' 2>/dev/null | grep -v -e '^tests/' -e '^benchmarks/')
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade '.[dev]'
 	touch $@

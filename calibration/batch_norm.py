@@ -2,7 +2,8 @@
 
 Batch norm gives its output mean beta and deviation |gamma| in each channel. Taking pre-activations as Gaussian and
 summands as independent, and pooling as changing neither, means and variances go through adds, concats, paddings and
-activations, and each site gets a distribution from which the usual rules compute thresholds.
+activations, and each site gets a distribution from which the usual rules compute thresholds. A network without batch
+norm whose activations all have a largest value, as one trained with clipped activations, takes that for theta.
 """
 
 import math
@@ -50,6 +51,9 @@ def thresholds_from_batch_norm(
         else:
             histograms[site.name] = Histogram.gaussian(found[0], found[1].sqrt(), site.cap)
             gaussians[site.name] = Moments(torch.ones_like(found[0]), *found, site.signed)
+    if unknown and all(site.cap is not None for site in graph.sites):
+        caps = {site.name: torch.tensor([site.cap]) for site in graph.sites}
+        return Thresholds(caps, None, "cap", "layer", {"data": "the activations' largest values"}).to(graph)
     if unknown:
         raise CalibrationRefused(
             f"no batch norm tells the distribution at {listed(unknown)}",

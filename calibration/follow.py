@@ -9,7 +9,7 @@ from torch import Tensor
 
 from snnconvert.converter.errors import CalibrationRefused, UsageError, choice
 from snnconvert.converter.graph import PreparedGraph
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 from snnconvert.converter.thresholds import Thresholds
 
 from .augment import augmented
@@ -56,7 +56,7 @@ def follow(
         UsageError, CalibrationRefused, ArtefactRefused: as for the steps of the recipe.
     """
     recipe.check()
-    choice("neuron", neuron, tuple(NEURONS))
+    choice("neuron", neuron, CONVERTIBLE)
 
     def plain(window: int) -> Thresholds:
         return observed.thresholds(graph, steps=window, rule=recipe.rule, per=recipe.per, percent=recipe.percent)
@@ -127,13 +127,13 @@ def calibrate(
     chosen = replace(chosen, rule=rule or chosen.rule, per=per or chosen.per)
     chosen.check()
     if neuron is not None:
-        choice("neuron", neuron, tuple(NEURONS))
+        choice("neuron", neuron, CONVERTIBLE)
     read: Images = batches if callable(batches) else lambda epoch: batches
     if not chosen.needs_images:
         observed = observe(graph, read(0), images=images, sample=chosen.sample)
         return observed.thresholds(graph, steps=steps, rule=chosen.rule, per=chosen.per, percent=chosen.percent)
     if neuron is None:
-        raise UsageError(f"recipe {chosen.name!r} corrects neurons", f"name them: neuron={' or '.join(NEURONS)}")
+        raise UsageError(f"recipe {chosen.name!r} corrects neurons", f"name them: neuron={' or '.join(CONVERTIBLE)}")
     if not callable(batches) and iter(batches) is batches:
         raise CalibrationRefused(
             f"recipe {chosen.name!r} reads the images several times, and these can be read once",

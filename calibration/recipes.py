@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from snnconvert.converter.errors import UsageError, choice
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 
 from .augment import AUGMENTATIONS
 from .bias import bias
@@ -29,8 +29,8 @@ class Kind(NamedTuple):
 
 
 CORRECTIONS = {
-    "bias": Kind(bias, tuple(NEURONS)),
-    "potential": Kind(potential, tuple(NEURONS)),
+    "bias": Kind(bias, CONVERTIBLE),
+    "potential": Kind(potential, CONVERTIBLE),
     "ftbc": Kind(ftbc, ("if",)),
     "da-qcfs": Kind(da_qcfs, ("two-phase",)),
 }

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from snnconvert.converter.errors import UsageError, check_steps, choice
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 from snnconvert.converter.thresholds import Thresholds
 
 
@@ -74,7 +74,7 @@ def search(
     if not neurons or not steps:
         raise UsageError("a search needs at least one neuron model and one T")
     for neuron in neurons:
-        choice("neuron", neuron, tuple(NEURONS))
+        choice("neuron", neuron, CONVERTIBLE)
     for value in steps:
         check_steps(value)
     if not 0 <= max_drop <= 100:

@@ -27,6 +27,7 @@ from snnconvert.converter.graph.operations import SYNAPSES
 from snnconvert.converter.graph.sites import site_of
 from snnconvert.converter.neurons import NEURONS, Correction, Noise
 from snnconvert.converter.neurons.tpp import mean_count_table
+from snnconvert.converter.precision import computes_bfloat16
 from snnconvert.converter.simulation.layers import Layers
 from snnconvert.converter.thresholds import Thresholds
 
@@ -263,14 +264,6 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
         logs = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
         return temperature**2 * F.kl_div(*logs, log_target=True, reduction="batchmean")
     return (student - teacher).square().mean() / teacher.square().mean().clamp(min=1e-12)
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Return whether ``device`` multiplies numbers of that type in its own instructions."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
 def ends(graph: fx.Graph, scope: str) -> set[str]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from snnconvert.evaluation.result import Difference, Reference
+
 from .measurement import Measurement
 from .output import Table
 
@@ -10,45 +12,50 @@ Interval = tuple[float, float]
 
 def document(measured: list[Measurement]) -> dict[str, Any]:
     """Return the JSON document: the evaluation itself for one artefact, a list of them for several."""
-    documents = [
+    found = documents(measured)
+    return found[0] if len(found) == 1 else {"evaluations": found}
+
+
+def documents(measured: list[Measurement]) -> list[dict[str, Any]]:
+    """Return each evaluation with what it was made of, JSON-able."""
+    return [
         {
             "artefact": str(each.path),
             "data": {"name": each.data, "split": each.split},
             "calibration": each.calibration,
+            **({} if each.training is None else {"training": each.training}),
             **({} if each.drift is None else {"drift": each.drift.to_json()}),
             **each.evaluation.as_json(),
         }
         for each in measured
     ]
-    return documents[0] if len(documents) == 1 else {"evaluations": documents}
 
 
 def tables(measured: list[Measurement]) -> list[Table]:
     """Return the table of accuracies, and one of top-1 after each step where networks stream."""
-    first, labels = measured[0], _labels(measured)
-    anns = {(each.ann, each.evaluation.ann): _ann_row(each) for each in measured}
+    first, names = measured[0], labels(measured)
+    anns = {(each.ann, ann): _ann_row(each.ann, ann) for each in measured if (ann := each.evaluation.ann) is not None}
     accuracies = Table(
         f"{first.data}{first.split and f' ({first.split})'}, {first.evaluation.images} images",
         (
             *("network", "neuron", "spikes", "T", "end to end", "levels", "calibrated on", "seeds"),
             *("top-1", "95 % interval", "SNN - ANN (95 %)", "like ANN", "top-5"),
         ),
-        [*anns.values(), *(_snn_row(label, each) for label, each in zip(labels, measured, strict=True))],
+        [*anns.values(), *(_snn_row(label, each) for label, each in zip(names, measured, strict=True))],
         words=3,
     )
-    streaming = [(label, by_t) for label, each in zip(labels, measured, strict=True) if (by_t := each.evaluation.by_t)]
+    streaming = [(label, by_t) for label, each in zip(names, measured, strict=True) if (by_t := each.evaluation.by_t)]
     return [accuracies, _by_t(dict(streaming))] if streaming else [accuracies]
 
 
-def _labels(measured: list[Measurement]) -> list[str]:
+def labels(measured: list[Measurement]) -> list[str]:
     """Return the artefacts' names, or their paths where two have one name."""
     stems = [each.path.stem for each in measured]
     return stems if len(set(stems)) == len(stems) else [str(each.path) for each in measured]
 
 
-def _ann_row(each: Measurement) -> tuple[str, ...]:
-    ann = each.evaluation.ann
-    return (f"ANN {each.ann}", *[""] * 7, f"{ann.top1:.2f}", "", "", "", _optional(ann.top5))
+def _ann_row(name: str, ann: Reference) -> tuple[str, ...]:
+    return (f"ANN {name}", *[""] * 7, f"{ann.top1:.2f}", "", "", "", _optional(ann.top5))
 
 
 def _snn_row(label: str, each: Measurement) -> tuple[str, ...]:
@@ -60,14 +67,24 @@ def _snn_row(label: str, each: Measurement) -> tuple[str, ...]:
         str(found.steps),
         str(found.end_to_end_steps),
         str(found.levels),
-        str(each.calibration.get("images") or "no data"),
+        _made_on(each),
         str(found.seeds),
         f"{snn.top1:.2f}" + (f" ± {snn.top1_std:.2f}" if snn.top1_std else ""),
         _interval(snn.ci95),
-        f"{round(snn.difference.points, 2) + 0.0:+.2f} {_interval(snn.difference.ci95, '+')}",
-        f"{snn.agreement:.1f}",
+        _difference(snn.difference),
+        "" if snn.agreement is None else f"{snn.agreement:.1f}",
         _optional(snn.top5),
     )
+
+
+def _made_on(each: Measurement) -> str:
+    if each.training is not None:
+        return f"trained, {each.training.get('images', 'unknown')}"
+    return str(each.calibration.get("images") or "no data")
+
+
+def _difference(found: Difference | None) -> str:
+    return "" if found is None else f"{round(found.points, 2) + 0.0:+.2f} {_interval(found.ci95, '+')}"
 
 
 def _by_t(streaming: dict[str, list[float]]) -> Table:

@@ -3,6 +3,7 @@
 Commands import this module late, because it imports torch.
 """
 
+import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from snnconvert.converter.artifact import save
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import CalibrationRefused, UsageError, choice
 from snnconvert.converter.graph import PreparedGraph
-from snnconvert.converter.neurons import NEURONS, SHUFFLES
+from snnconvert.converter.neurons import CONVERTIBLE, SHUFFLES
 from snnconvert.converter.simulation import SpikingModel
 from snnconvert.converter.thresholds import Thresholds
 from snnconvert.model_zoo import LoadedModel
@@ -36,7 +37,7 @@ def method(request: Request, *, data: bool) -> calibration.Recipe:
     Raises:
         UsageError: a name that does not exist, or a recipe that needs images where there are none.
     """
-    choice("neuron", request.neuron, tuple(NEURONS))
+    choice("neuron", request.neuron, CONVERTIBLE)
     choice("shuffle", request.shuffle, SHUFFLES)
     named = request.recipe or ("balanced" if data else "thresholds")
     found = calibration.Recipe("optimal", rule="max") if named == "optimal" else calibration.find_recipe(named)
@@ -71,7 +72,7 @@ def find_thresholds(
     """Return thresholds and corrections, or thresholds from batch-norm statistics alone, and say which."""
     if observed is None:
         found = calibration.thresholds_from_batch_norm(graph, steps=request.steps, rule=chosen.rule, per=chosen.per)
-        origin = "batch-norm statistics, no data was seen"
+        origin = f"{found.source['data']}, no data was seen"
     else:
         if checkpoint.exists():
             out.talk("going on", f"from {checkpoint}")
@@ -100,6 +101,11 @@ def find_thresholds(
     for warning in found.warnings:
         out.warn(warning)
     return found
+
+
+def timed(thresholds: Thresholds, started: float) -> Thresholds:
+    """Return ``thresholds`` with the seconds since ``started``, of `time.perf_counter`, in their source."""
+    return replace(thresholds, source=thresholds.source | {"seconds": time.perf_counter() - started})
 
 
 def examine(

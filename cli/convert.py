@@ -174,15 +174,18 @@ def convert(
         )
     checkpoint = path.with_name(path.name + ".checkpoint")
     account: dict[str, Any] = {}
+    begun = time.perf_counter()
     if max_drop is not None and training is not None:
         fixed = stated is not None or recipe == "optimal"
         neurons = (settled.neuron,) if fixed else tuple(graph.audit.executors)
         settled, thresholds, account = choosing.choose(
             out, graph, settled, chosen, training, max_drop=max_drop, neurons=neurons, checkpoint=checkpoint
         )
+        thresholds = conversion.timed(thresholds, begun)
     elif training is not None:
         halves = session.calibrate_model(out, graph, training, chosen.sample)
         thresholds = conversion.find_thresholds(out, graph, settled, chosen, halves.whole, training, checkpoint)
+        thresholds = conversion.timed(thresholds, begun)
         account = conversion.examine(out, graph, settled, chosen, halves, thresholds, training)
     else:
         thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, None, checkpoint)

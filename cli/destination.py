@@ -18,13 +18,14 @@ def beside(reference: str, ending: str) -> Path:
     return Path(reference.rpartition(":")[2].replace("/", "-") + ending)
 
 
-def writable(path: Path, *, force: bool, recognise: Callable[[Path], object]) -> Path:
+def writable(path: Path, *, force: bool, recognise: Callable[[Path], object], flag: str = "-o") -> Path:
     """Return ``path`` if it may be written, its folder made where there is none.
 
     Args:
-        path: ends in .snn or .calib, as ``recognise`` reads it.
+        path: a file of the kind that ``recognise`` reads.
         force: whether the output of an earlier run may be overwritten; anything else never is.
         recognise: raises a `Refused` where a file is not of the kind that will be written.
+        flag: that states the path, for messages.
 
     Raises:
         UsageError: ``path`` is a folder, or exists and ``force`` was not given.
@@ -34,13 +35,13 @@ def writable(path: Path, *, force: bool, recognise: Callable[[Path], object]) ->
         raise UsageError(f"expected a file to write, got the folder {path}", f"write to {path / 'NAME'} instead")
     if path.exists():
         if not force:
-            raise UsageError(f"{path} exists already", "overwrite it with --force, or state another file with -o")
+            raise UsageError(f"{path} exists already", f"overwrite it with --force, or state another file with {flag}")
         try:
             recognise(path)
         except Refused as error:
             raise Refused(
                 f"{path} exists and is not an earlier output, so it is not overwritten ({error.message})",
-                "state another file with -o",
+                f"state another file with {flag}",
             ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

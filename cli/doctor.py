@@ -97,13 +97,13 @@ def _neurons() -> list[dict[str, str]]:
     import torch
 
     from snnconvert.converter import native_check
-    from snnconvert.converter.neurons import NEURONS
+    from snnconvert.converter.neurons import CONVERTIBLE
 
     devices = ("cpu", "cuda") if torch.cuda.device_count() else ("cpu",)
     return [
         {"neuron": name, "device": device, "executor": native_check.executor(name), "path": native_check.path(device)}
         for device in devices
-        for name in NEURONS
+        for name in CONVERTIBLE
     ]
 
 

@@ -10,7 +10,10 @@ from snnconvert.converter.errors import UsageError
 from . import options
 from .output import Output, error_document
 
-Artefacts = Annotated[list[Path], typer.Argument(metavar="ARTEFACT...", help="One or more .snn files.")]
+_table = options.panel("Networks side by side")
+Artefacts = Annotated[
+    list[str], typer.Argument(metavar="ARTEFACT...", help="One or more .snn files, or names of shipped networks.")
+]
 Data = Annotated[
     str | None, options.data("--data", metavar="REF", help=options.DATA_HELP, show_default="that of the calibration")
 ]
@@ -59,6 +62,16 @@ Resume = Annotated[
         "--resume", metavar="DIR", help="Keep finished batches in DIR, and go on from there after an interruption."
     ),
 ]
+Beside = Annotated[
+    str | None,
+    _table(
+        "--beside",
+        metavar="A,B,...",
+        help="Networks to compare with: .snn files, names, or methods of direct training (mt-lif).",
+    ),
+]
+Csv = Annotated[Path | None, _table("--csv", metavar="FILE", help="Write a line for each network.")]
+Report = Annotated[Path | None, _table("--report", metavar="FILE", help="Write a page (.html) with table and plots.")]
 
 
 def evaluate(
@@ -75,6 +88,9 @@ def evaluate(
     record: Record = False,
     resume: Resume = None,
     memory: Memory = None,
+    beside: Beside = None,
+    csv: Csv = None,
+    report: Report = None,
     seed: Seed = None,
     device: options.Device = "cpu",
     batch_size: options.BatchSize = 100,
@@ -82,55 +98,59 @@ def evaluate(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the accuracy of spiking networks next to their ANN, on the same test images."""
+    """Measure the accuracy of spiking networks next to their ANN, on the same test images.
+
+    With --beside, --csv or --report also spikes, operations and energy, next to the ANN with rounded activations.
+    """
     out = Output(json=json, quiet=quiet)
 
     from snnconvert.calibration import Calibration
-    from snnconvert.converter.artifact import load
 
-    from . import comparison, measurement, session
+    from . import beside as side_by_side
+    from . import comparison, measurement, session, subject
 
     where = session.compute_device(device)
     budget = None if memory is None else options.parse_size(memory)
     expected = None if calibration is None else Calibration.load(calibration)
-    for path in artefacts:  # a file that cannot be read is told before the others have been measured
-        load(path)
-    measured = [
-        measurement.measure(
-            out,
-            path,
-            data=data,
-            root=data_dir,
-            images=images,
-            resize=resize,
-            seeds=seeds,
-            against=against,
-            executor=executor,
-            seed=seed,
-            device=where,
-            batch_size=batch_size,
-            workers=workers,
-            expected=expected,
-            resume=resume,
-            memory=budget,
-        )
-        for path in artefacts
-    ]
-    shown = {(each.data, each.split) for each in measured}
-    if len(shown) > 1:
-        raise UsageError(
-            f"the artefacts name different data sets: {', '.join(sorted(name for name, _ in shown))}",
-            "name one for all with --data, or evaluate them apart",
-        )
+    chosen = subject.find_artefacts(artefacts, [] if beside is None else beside.split(","), data)
+    if max_drop is not None and against is None and chosen.reference is None:
+        raise UsageError("--max-drop compares with an ANN, and these networks come from none", "name it with --against")
+    if record:
+        measurement.check_recordable(chosen.paths)
+    conditions = subject.Conditions(
+        device=where,
+        data=chosen.data,
+        root=data_dir,
+        images=images,
+        resize=resize,
+        seeds=seeds,
+        against=against,
+        reference=chosen.reference,
+        executor=executor,
+        seed=seed,
+        batch_size=batch_size,
+        workers=workers,
+        resume=resume,
+        memory=budget,
+    )
+    if beside is None and csv is None and report is None:
+        opened = (subject.open_subject(path, conditions) for path in chosen.paths)
+        measured = [measurement.measure_subject(out, each, expected) for each in opened]
+        document, tables = comparison.document(measured), comparison.tables(measured)
+    else:
+        side_by_side.check_files(csv, report)
+        found = side_by_side.compare(out, chosen, conditions, expected)
+        side_by_side.write_files(out, found, csv, report)
+        measured = found.measured[: len(chosen.paths)]
+        document, tables = found.as_json(), [found.table()]
     if record:
         for each in measured:
             measurement.record(each)
             out.talk("recorded", f"the accuracy of {each.path.name} in it")
     missed = measurement.missed_bar(measured, max_drop)
-    document = comparison.document(measured)
     if missed:
         document["error"] = error_document(type(missed).__name__, missed.message, missed.hint, missed.exit_code)
-    out.result(document, *comparison.tables(measured))
+    out.result(document, *tables)
     if missed:
         out.complain(missed.message, missed.hint)
         raise typer.Exit(missed.exit_code)

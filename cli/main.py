@@ -26,6 +26,7 @@ from .evaluate import evaluate
 from .output import Output
 from .recipe import recipe
 from .show import show
+from .train import train
 from .zoo import zoo
 
 INTERRUPTED = 130
@@ -43,13 +44,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "eval": evaluate,
     "calibrate": calibrate,
+    "train": train,
     "show": show,
     "recipe": recipe,
     "zoo": zoo,
     "doctor": doctor,
     "demo": demo,
 }
-SHARED = ("convert", "eval", "calibrate")
+SHARED = ("convert", "eval", "calibrate", "train")
 """The commands whose work processes can share: `torchrun --nproc-per-node N --no-python snnconvert eval ...`."""
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command if _name in SHARED else torchrun.alone(_name, _command))

@@ -3,27 +3,23 @@
 Commands import this module late, because it imports torch.
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snnconvert.calibration import Calibration, Drift, drift, observe
 from snnconvert.converter import native_check, processes
 from snnconvert.converter.artifact import load, save
-from snnconvert.converter.errors import ArtefactRefused, BarMissed, UsageError, choice
-from snnconvert.converter.shares import Numbered
-from snnconvert.converter.simulation import EXECUTORS
+from snnconvert.converter.errors import BarMissed, UsageError
 from snnconvert.evaluation import Evaluation, evaluate
-from snnconvert.model_zoo import DATASETS, Preprocessing, load_model, open_dataset
+from snnconvert.model_zoo import Preprocessing, load_model, shipped
 
-from . import options
 from .output import Output
 from .resume import open_shards
+from .subject import Conditions, Subject, open_subject
 from .torchrun import in_turn
 
 ROUNDING = 1e-9
@@ -34,7 +30,7 @@ COMPARED = 1000
 
 @dataclass(frozen=True)
 class Measurement:
-    """An evaluation and what it was made of."""
+    """An evaluation and what it was made of; ``training`` is what a directly trained network says of itself."""
 
     path: Path
     data: str
@@ -43,82 +39,112 @@ class Measurement:
     calibration: dict[str, Any]
     evaluation: Evaluation
     drift: Drift | None = None
+    training: dict[str, Any] | None = None
 
 
-def measure(
-    out: Output,
-    path: Path,
-    *,
-    device: torch.device,
-    data: str | None = None,
-    root: Path | None = None,
-    images: int | None = None,
-    resize: int | None = None,
-    seeds: int = 3,
-    against: str | None = None,
-    executor: str = "auto",
-    seed: int | None = None,
-    batch_size: int = 100,
-    workers: int | None = None,
-    expected: Calibration | None = None,
-    resume: Path | None = None,
-    memory: int | None = None,
-) -> Measurement:
-    """Evaluate the artefact at ``path`` on test images; ``seed`` is its own unless stated, and draws the images (0).
+def measure(out: Output, path: Path, *, expected: Calibration | None = None, **conditions: Any) -> Measurement:
+    """Evaluate the artefact at ``path`` on test images.
 
-    With ``expected``, say how far the activations on the first `COMPARED` of them are from those of that calibration.
-    With ``resume``, keep the finished batches in that folder, and take those that are there already. ``memory`` is in
-    bytes, as for `SpikingModel`.
+    Args:
+        expected: see `measure_subject`.
+        conditions: the fields of `Conditions`.
 
     Raises:
-        UsageError: no data set is stated and the artefact names none, or the network has no such executor.
-        ArtefactRefused: the artefact cannot be read, or does not say how images are to be prepared; or a finished batch
-            is damaged.
+        UsageError, ArtefactRefused, DataRefused, CalibrationRefused: as for `open_subject` and `measure_subject`.
+    """
+    return measure_subject(out, open_subject(path, Conditions(**conditions)), expected)
+
+
+def measure_subject(out: Output, subject: Subject, expected: Calibration | None = None) -> Measurement:
+    """Evaluate an artefact on its test images, next to an ANN: the stated one, its own or that of the reference.
+
+    With ``expected``, say how far the activations on the first `COMPARED` images are from those of that calibration.
+    With ``resume``, keep the finished batches in that folder, and take those that are there already.
+
+    Raises:
+        UsageError: the network has no such executor.
+        ArtefactRefused: a finished batch is damaged.
         CalibrationRefused: the calibration is of another network.
     """
-    choice("executor", executor, ("auto", *EXECUTORS))
-    model, about = load(path)
-    preprocessing = _preprocessing(path, about, resize)
-    reference = data or _data_of(path, about)
-    dataset = in_turn(lambda: open_dataset(reference, split="test", preprocessing=preprocessing, root=root))
-    if about["model"].get("classes"):
-        dataset.check_labels(about["model"]["classes"])
-    model.to(device)
-    model.memory = memory
-    model.seed = model.seed if seed is None else seed
-    order = None if images is None else seed or 0
-    ahead = options.worker_count(workers, files=dataset.files)
-
-    def batches(limit: int | None, what: str) -> Numbered[tuple[Tensor, Tensor, Tensor]]:
-        read = partial(dataset.batches, batch_size, limit=limit, seed=order, device=device, workers=ahead)
-        count = math.ceil(min(limit or dataset.count, dataset.count) / batch_size)
-        return Numbered(lambda numbers: out.progress(read(numbers=numbers), len(numbers), what), count)
-
+    path, model, dataset, conditions = subject.path, subject.model, subject.dataset, subject.conditions
     found = None
     if expected is not None:
-        found = drift(expected, observe(model.graph, batches(min(COMPARED, images or COMPARED), "comparing")))
+        few = min(COMPARED, conditions.images or COMPARED)
+        found = drift(expected, observe(model.graph, subject.batches(out, few, "comparing")))
         (out.warn if found.drifted else partial(out.talk, "data"))(found.verdict)
-    tested, shards = batches(images, path.name), None
-    if resume is not None:
-        choices = {"images": images, "order": order, "seed": model.seed, "seeds": seeds}
-        shards = open_shards(resume, path, dataset, against, choices | {"executor": executor, "batch_size": batch_size})
+    ann, shards, tested = _ann(out, subject), None, subject.batches(out, conditions.images, path.name)
+    if conditions.resume is not None:
+        choices = {
+            "images": conditions.images,
+            "order": subject.order,
+            "seed": model.seed,
+            "seeds": conditions.seeds,
+            "executor": conditions.executor,
+            "batch_size": conditions.batch_size,
+        }
+        shards = open_shards(conditions.resume, path, dataset, ann.source, choices)
         out.talk("going on", f"{len(shards.finished)} of {tested.count} batches come from {shards.folder}")
     evaluation = evaluate(
         model,
         tested,
-        against=None if against is None else _reference(out, against, preprocessing).to(device),
-        seeds=seeds,
-        executor=None if executor == "auto" else executor,
+        against=None if ann.module is None else ann.module.to(conditions.device),
+        alone=subject.direct and ann.module is None,
+        seeds=conditions.seeds,
+        executor=None if conditions.executor == "auto" else conditions.executor,
         shards=shards,
     )
     for warning in dataset.warnings:
         out.warn(warning)
-    ran = f"executor {evaluation.executor}, neurons by {native_check.path(device.type)}"
+    ran = f"executor {evaluation.executor}, neurons by {native_check.path(conditions.device.type)}"
     out.talk("evaluated", f"{path.name} on {evaluation.images} images in {evaluation.seconds:.1f} s, {ran}")
-    if memory is not None and evaluation.executor != "layers":
+    if conditions.memory is not None and evaluation.executor != "layers":
         out.warn(f"--memory is for the layers executor; {path.name} ran by {evaluation.executor}")
-    ann = against or str(about["model"].get("name"))
-    return Measurement(path, dataset.name, dataset.split, ann, about["calibration"], evaluation, found)
+    made = subject.about.get("calibration") or {}
+    training = subject.about.get("training")
+    return Measurement(path, dataset.name, dataset.split, ann.name, made, evaluation, found, training)
+
+
+class _Ann(NamedTuple):
+    """An ANN to compare with: its name, the file or word that it comes from, and itself; None for the network's own."""
+
+    name: str
+    source: str | None = None
+    module: nn.Module | None = None
+
+
+def _ann(out: Output, subject: Subject) -> _Ann:
+    """Return the ANN that is stated, the network's own, or that of the reference; or none."""
+    stated, reference = subject.conditions.against, subject.conditions.reference
+    if stated is not None:
+        return _Ann(stated, stated, _stated(out, stated, subject.dataset.preprocessing))
+    if not subject.direct:
+        return _Ann(str(subject.about["model"].get("name")))
+    if reference is None:
+        return _Ann("")
+    model, about = load(reference)
+    return _Ann(str(about["model"].get("name")), str(reference), model.ann.eval())
+
+
+def _stated(out: Output, name: str, given: Preprocessing) -> nn.Module:
+    loaded = in_turn(lambda: load_model(name))
+    if loaded.preprocessing != given and not loaded.preprocessing_assumed:
+        out.warn(f"{name} expects images as {loaded.preprocessing.describe()}; it gets {given.describe()}")
+    return loaded.model
+
+
+def check_recordable(paths: list[Path]) -> None:
+    """Do nothing if the accuracy may be written into these artefacts.
+
+    Raises:
+        UsageError: one is shipped with snnconvert, which others rely on as it is.
+    """
+    owned = {path.resolve() for path in shipped().values()}
+    for path in paths:
+        if path.resolve() in owned:
+            raise UsageError(
+                f"{path.name} is shipped with snnconvert, so --record does not write into it",
+                f"leave out --record, or evaluate a copy of {path}",
+            )
 
 
 def record(measured: Measurement) -> None:
@@ -138,34 +164,9 @@ def record(measured: Measurement) -> None:
         "top1": found.snn.top1,
         "top1_std": found.snn.top1_std,
         "ci95": list(found.snn.ci95),
-        "ann": measured.ann,
-        "ann_top1": found.ann.top1,
+        **({} if found.ann is None else {"ann": measured.ann, "ann_top1": found.ann.top1}),
     }
     save(measured.path, model, about)
-
-
-def _reference(out: Output, name: str, given: Preprocessing) -> nn.Module:
-    loaded = in_turn(lambda: load_model(name))
-    if loaded.preprocessing != given and not loaded.preprocessing_assumed:
-        out.warn(f"{name} expects images as {loaded.preprocessing.describe()}; it gets {given.describe()}")
-    return loaded.model
-
-
-def _preprocessing(path: Path, about: dict[str, Any], resize: int | None) -> Preprocessing:
-    missing = [key for key in ("model", "preprocessing", "calibration") if not isinstance(about.get(key), dict)]
-    if missing:
-        raise ArtefactRefused(
-            f"{path} does not say what its {' and '.join(missing)} was", "make it with `snnconvert convert`"
-        )
-    found = Preprocessing.from_json(about["preprocessing"])
-    return found if resize is None else replace(found, resize=resize)
-
-
-def _data_of(path: Path, about: dict[str, Any]) -> str:
-    data = about["calibration"].get("data")
-    if data not in DATASETS:
-        raise UsageError(f"{path} was not calibrated on a data set that has a name", "name the test images with --data")
-    return str(data)
 
 
 def missed_bar(measured: list[Measurement], max_drop: float | None) -> BarMissed | None:
@@ -173,9 +174,11 @@ def missed_bar(measured: list[Measurement], max_drop: float | None) -> BarMissed
     if max_drop is None:
         return None
     missed = [
-        f"{each.path}: top-1 {each.evaluation.snn.top1:.2f}, the ANN's {each.evaluation.ann.top1:.2f}"
+        f"{each.path}: top-1 {found.snn.top1:.2f}, the ANN's {found.ann.top1:.2f}"
         for each in measured
-        if each.evaluation.snn.difference.points < -max_drop - ROUNDING
+        if (found := each.evaluation).ann is not None
+        and found.snn.difference is not None
+        and found.snn.difference.points < -max_drop - ROUNDING
     ]
     if not missed:
         return None

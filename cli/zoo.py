@@ -1,4 +1,4 @@
-"""`snnconvert zoo`: the names of architectures, data sets and weights."""
+"""`snnconvert zoo`: the names of architectures, data sets, weights, spiking networks and ways to train them."""
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -12,7 +12,8 @@ from . import options
 from .output import Output, Table
 
 Kind = Annotated[
-    str | None, typer.Argument(metavar="[KIND]", help="architectures, datasets or weights.", show_default="all")
+    str | None,
+    typer.Argument(metavar="[KIND]", help="architectures, datasets, weights, spiking or methods.", show_default="all"),
 ]
 Filter = Annotated[str | None, options.run("--filter", metavar="GLOB", help="Only names like this: '*resnet18*'.")]
 Entry = dict[str, str]
@@ -22,7 +23,7 @@ OWN = "zoo:*"
 
 
 def zoo(kind: Kind = None, pattern: Filter = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """List the names that MODEL and --data take."""
+    """List the names that MODEL, ARTEFACT, METHOD and --data take."""
     out = Output(json=json, quiet=quiet)
     wanted = tuple(LISTS) if kind is None else (choice("list", kind, tuple(LISTS)),)
     found = {name: [entry for entry in LISTS[name]() if _matches(entry["name"], pattern)] for name in wanted}
@@ -53,10 +54,35 @@ def _weights() -> list[Entry]:
     ]
 
 
+def _spiking() -> list[Entry]:
+    from snnconvert.converter.artifact import load
+    from snnconvert.model_zoo import shipped
+
+    found = {f"zoo:{name}": load(path)[1]["training"] for name, path in shipped().items()}
+    return [{"name": name, "trained with": training["command"]} for name, training in found.items()]
+
+
+def _methods() -> list[Entry]:
+    from dataclasses import fields
+
+    from snnconvert.model_zoo.baselines import METHODS
+
+    return [
+        {
+            "name": name,
+            "description": method.about,
+            "settings": ", ".join(f"{field.name}={field.default}" for field in fields(method)),
+        }
+        for name, method in METHODS.items()
+    ]
+
+
 LISTS: dict[str, Callable[[], list[Entry]]] = {
     "architectures": _architectures,
     "datasets": _datasets,
     "weights": _weights,
+    "spiking": _spiking,
+    "methods": _methods,
 }
 
 

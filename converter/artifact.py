@@ -4,6 +4,7 @@ Its tensors are the network's constants (``weights.*``) and thresholds (``thresh
 graph, the sites, the neuron, and how it was made. Functions are names from the table in `graph.operations`, so opening
 a file runs no code of the model, and needs neither the model's library nor pickle. An unknown name is an error, never
 an attribute look-up, and no name in a file becomes a Python name: torch.fx writes a graph's names into source code.
+float32 tensors whose numbers all fit in half precision are stored so, and come back as they were.
 """
 
 import math
@@ -26,7 +27,7 @@ from .simulation import SpikingModel
 from .tensor_file import read_tensors, write_tensors
 from .thresholds import Thresholds
 
-FORMAT = 3
+FORMAT = 4
 """The version of the file format; a file with a larger one is refused."""
 
 _KEY = "snnconvert"
@@ -88,7 +89,7 @@ def save(path: Path | str, model: SpikingModel, about: dict[str, Any]) -> None:
         "sites": sites,
         "nodes": nodes,
     }
-    write_tensors(path, tensors, _KEY, document)
+    write_tensors(path, {name: _narrow(tensor) for name, tensor in tensors.items()}, _KEY, document)
 
 
 def load(path: Path | str) -> tuple[SpikingModel, dict[str, Any]]:
@@ -98,6 +99,7 @@ def load(path: Path | str) -> tuple[SpikingModel, dict[str, Any]]:
         ArtefactRefused: the file is missing, truncated, foreign, damaged, or from a later version.
     """
     tensors, document = read_tensors(path, _KEY, FORMAT, ".snn")
+    tensors = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
     try:
         return _decode_model(tensors, document), dict(document["about"])
     except ArtefactRefused as error:
@@ -107,6 +109,12 @@ def load(path: Path | str) -> tuple[SpikingModel, dict[str, Any]]:
         raise ArtefactRefused(
             f"{path} is a damaged .snn file: {type(error).__name__}: {what}", "convert the model again"
         ) from error
+
+
+def _narrow(tensor: Tensor) -> Tensor:
+    """Return a float32 tensor in half precision if that loses nothing; a prepared network holds no half itself."""
+    narrow = tensor.half() if tensor.dtype == torch.float32 else tensor
+    return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
 
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:

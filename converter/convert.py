@@ -2,8 +2,9 @@
 
 import math
 
-from .errors import UsageError
+from .errors import UsageError, choice
 from .graph import PreparedGraph
+from .neurons import CONVERTIBLE
 from .simulation import SpikingModel
 from .thresholds import Thresholds
 
@@ -37,6 +38,7 @@ def convert(
             neuron does not have.
         CalibrationRefused: the thresholds belong to another network or another T.
     """
+    choice("neuron", neuron, CONVERTIBLE)
     options: dict[str, float] = {}
     if neuron == "if":
         options["initial_potential"] = (0.0 if shift else 0.5) if initial_potential is None else initial_potential

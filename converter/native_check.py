@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import native
 from .fused import compiler
-from .neurons import NEURONS, Neuron, Noise, Place
+from .neurons import CONVERTIBLE, NEURONS, Neuron, Noise, Place
 
 STEPS = 8
 _SHAPE = 8, 16, 12, 12  # enough for several threads to have a part each
@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
     """What one neuron model says when it is compiled.
 
     Args:
-        neuron: its name, one of `NEURONS`.
+        neuron: its name, one of `CONVERTIBLE`.
         numbers: how many were compared.
         different: how many of them are not what plain torch says, bit by bit.
     """
@@ -45,7 +45,8 @@ def check() -> list[Comparison]:
     for number, value in enumerate(_SPECIAL):
         flat[number :: 5 * len(_SPECIAL)] = value
     found = []
-    for name, kind in NEURONS.items():
+    for name in CONVERTIBLE:
+        kind = NEURONS[name]
         numbers = different = 0
         for signed in (False,) if kind.streaming else (False, True):
             neuron = kind(torch.rand(_SHAPE[1], generator=draw) + 0.25, STEPS, Place(1, 4, signed=signed))

@@ -28,6 +28,7 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     against: nn.Module | None = None,
+    alone: bool = False,
     seeds: int = 1,
     executor: str | None = None,
     shards: Shards | None = None,
@@ -40,12 +41,13 @@ def evaluate(
         model: the spiking network; its own seed is the first one and is restored afterwards.
         batches: normalised images [B, C, H, W], labels [B] and positions in the data set [B].
         against: another ANN in eval mode to compare with; by default the network that ``model`` was made from.
+        alone: run no ANN; for a network that was trained as a spiking one, whose weights are no ANN's.
         seeds: how many random seeds a stochastic network runs with; a deterministic one runs once.
         executor: the executor to use, by default the model's best; naming one gives no ``by_t``.
         shards: the batches that are finished and need not be run again; those that are run are added.
 
     Raises:
-        UsageError: fewer than one seed, or ``against`` in training mode.
+        UsageError: fewer than one seed, ``against`` in training mode, or an ANN to compare with beside ``alone``.
         DataRefused: no image, images or labels that do not fit the network, or logits that are not finite.
         ModelRefused: ``against`` has another number of classes.
     """
@@ -53,7 +55,9 @@ def evaluate(
         raise UsageError(f"expected at least one seed, got {seeds}")
     if against is not None and against.training:
         raise UsageError("the ANN to compare with is in training mode", "call .eval() on it first")
-    ann = model.ann if against is None else against
+    if alone and against is not None:
+        raise UsageError("an ANN to compare with was given, and none is to be run", "leave out one of the two")
+    ann = None if alone else model.ann if against is None else against
     repeats = seeds if model.stochastic else 1
     first_seed, started = model.seed, time.perf_counter()
     finished = {} if shards is None else shards.finished
@@ -72,15 +76,13 @@ def evaluate(
     finally:
         model.seed = first_seed
     by_number = dict(chain(finished.items(), *(part.items() for part in parts)))
-    marks = [by_number[number] for number in sorted(by_number)]
-    images = sum(part.labels.size for part in marks)
-    if not images:
+    if not any(part.labels.size for part in by_number.values()):
         raise DataRefused("expected images to evaluate on, got none")
-    reference, spiking, by_t = _summary(marks, model.stochastic)
+    marks = Marks.joined([by_number[number] for number in sorted(by_number)])
     return Evaluation(
-        ann=reference,
-        snn=spiking,
-        by_t=by_t if model.answers_every_step and executor is None else None,
+        ann=_reference(marks),
+        snn=_spiking(marks, model.stochastic),
+        by_t=_by_t(marks) if model.answers_every_step and executor is None else None,
         neuron=model.neuron,
         steps=model.steps,
         end_to_end_steps=model.end_to_end_steps,
@@ -89,12 +91,13 @@ def evaluate(
         spike_type=model.spike_type,
         executor=executor or model.executors[0],
         seeds=repeats,
-        images=images,
+        images=marks.labels.size,
         seconds=time.perf_counter() - started,
+        marks=marks,
     )
 
 
-def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, executor: str | None) -> Marks:
+def _mark(model: SpikingModel, ann: nn.Module | None, batch: Batch, seeds: range, executor: str | None) -> Marks:
     weight = model.graph.weight
     (images,), labels, index = channels_last((batch[0].to(weight),)), batch[1].to(weight.device), batch[2]
     outputs = []
@@ -105,18 +108,19 @@ def _mark(model: SpikingModel, ann: nn.Module, batch: Batch, seeds: range, execu
         else:
             outputs.append(_tensor(model(images, index=index, executor=executor), "the spiking network")[None])
         _check_logits(outputs[-1][-1], labels, "the spiking network")
-    expected = _tensor(ann(images), "the ANN")
-    _check_logits(expected, labels, "the ANN")
     logits = torch.stack(outputs)  # [seeds, T or 1, batch, classes]
-    if logits.shape[-1] != expected.shape[-1]:
-        raise ModelRefused(
-            f"the spiking network has {logits.shape[-1]} classes, the network to compare with {expected.shape[-1]}"
-        )
+    expected = None if ann is None else _tensor(ann(images), "the ANN")
+    if expected is not None:
+        _check_logits(expected, labels, "the ANN")
+        if logits.shape[-1] != expected.shape[-1]:
+            raise ModelRefused(
+                f"the spiking network has {logits.shape[-1]} classes, the network to compare with {expected.shape[-1]}"
+            )
     return Marks(
         labels.cpu().numpy(),
-        expected.argmax(-1).cpu().numpy(),
+        None if expected is None else expected.argmax(-1).cpu().numpy(),
         logits.argmax(-1).cpu().numpy(),
-        _top5(expected, labels),
+        None if expected is None else _top5(expected, labels),
         _top5(logits[:, -1], labels),
     )
 
@@ -130,24 +134,33 @@ def _tensor(output: Any, what: str) -> Tensor:
     return output
 
 
-def _summary(marks: list[Marks], stochastic: bool) -> tuple[Reference, Spiking, list[float]]:
-    labels, ann, snn = (
-        np.concatenate([getattr(part, name) for part in marks], -1) for name in ("labels", "ann", "snn")
-    )
-    right, ann_right = snn == labels, (ann == labels).astype(np.float64)
-    top1, deviation = mean_and_deviation([100 * float(share) for share in right[:, -1].mean(-1)])
-    by_image = right[:, -1].mean(0)
-    difference, interval = paired_difference(by_image, ann_right)
-    spiking = Spiking(
+def _reference(marks: Marks) -> Reference | None:
+    if marks.ann is None:
+        return None
+    return Reference(100 * float((marks.ann == marks.labels).mean()), _percent(marks.ann_top5))
+
+
+def _spiking(marks: Marks, stochastic: bool) -> Spiking:
+    right = (marks.snn[:, -1] == marks.labels).astype(np.float64)  # [seeds, images]
+    top1, deviation = mean_and_deviation([100 * float(share) for share in right.mean(-1)])
+    by_image = right.mean(0)
+    return Spiking(
         top1=top1,
-        top5=_percent([part.snn_top5 for part in marks]),
+        top5=_percent(marks.snn_top5),
         top1_std=deviation if stochastic else 0.0,
         ci95=_percents(wilson(float(by_image.sum()), by_image.size)),
-        agreement=100 * agreement(snn[:, -1], ann),
-        difference=Difference(100 * difference, _percents(interval)),
+        agreement=None if marks.ann is None else 100 * agreement(marks.snn[:, -1], marks.ann),
+        difference=None if marks.ann is None else _difference(by_image, marks.ann == marks.labels),
     )
-    reference = Reference(100 * float(ann_right.mean()), _percent([part.ann_top5 for part in marks]))
-    return reference, spiking, [100 * float(share) for share in right.mean((0, 2))]
+
+
+def _difference(by_image: NDArray[np.float64], ann_right: NDArray[np.bool_]) -> Difference:
+    difference, interval = paired_difference(by_image, ann_right.astype(np.float64))
+    return Difference(100 * difference, _percents(interval))
+
+
+def _by_t(marks: Marks) -> list[float]:
+    return [100 * float(share) for share in (marks.snn == marks.labels).mean((0, 2))]
 
 
 def _top5(logits: Tensor, labels: Tensor) -> NDArray[np.bool_] | None:
@@ -158,9 +171,8 @@ def _top5(logits: Tensor, labels: Tensor) -> NDArray[np.bool_] | None:
     return hits
 
 
-def _percent(hits: list[NDArray[np.bool_] | None]) -> float | None:
-    known = [part for part in hits if part is not None]
-    return 100 * float(np.concatenate(known, -1).mean()) if known else None
+def _percent(hits: NDArray[np.bool_] | None) -> float | None:
+    return None if hits is None else 100 * float(hits.mean())
 
 
 def _percents(interval: Interval) -> Interval:

@@ -45,8 +45,8 @@ Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer of a graph, or what spikes reach without one.
+class Connections:
+    """What the shapes of a graph say of a layer, or of what spikes reach without one.
 
     Args:
         name: the path of the module, or of the node, unique in the graph.
@@ -57,9 +57,6 @@ class Layer:
         from_shapes: the same as most tools count it, with padding: output elements times the size of a kernel.
         analog: operations in a window on values that are no spikes, computed anew at every step.
         analog_once: the same, where what is steady is computed once, and what only a window's sum needs, on the sum.
-        fan_out: accumulates that a spike of each neuron causes, site name to [rows, channels, ...]; without the sites
-            none of whose spikes arrives.
-        arrivals: input elements at which a spike of each neuron arrives, likewise.
     """
 
     name: str
@@ -72,6 +69,18 @@ class Layer:
     from_shapes: int
     analog: int
     analog_once: int
+
+
+@dataclass(frozen=True)
+class Layer(Connections):
+    """A layer and its neurons.
+
+    Args:
+        fan_out: accumulates that a spike of each neuron causes, site name to [rows, channels, ...]; without the sites
+            none of whose spikes arrives.
+        arrivals: input elements at which a spike of each neuron arrives, likewise.
+    """
+
     fan_out: Maps
     arrivals: Maps
 

@@ -21,7 +21,7 @@ from snnconvert.converter.errors import DataRefused
 from snnconvert.converter.shares import shared
 from snnconvert.converter.simulation import SpikingModel
 
-from .fan_out import Layer, structure
+from .fan_out import Connections, Layer, structure
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -46,29 +46,16 @@ class SiteOperations:
 
 
 @dataclass(frozen=True)
-class LayerOperations:
-    """One layer, or what spikes reach without one; the first ten are those of `fan_out.Layer`.
+class LayerOperations(Connections):
+    """A layer, or what spikes reach without one, and what the spikes cause there.
 
     Args:
         events: input elements that spikes arrive at, each as often as one does; mean per image.
         synaptic_operations: accumulates that spikes cause; mean per image.
     """
 
-    name: str
-    operation: str
-    weighted: bool
-    inputs: int
-    outputs: int
-    weights: int
-    connections: int
-    from_shapes: int
-    analog: int
-    analog_once: int
     events: float
     synaptic_operations: float
-
-
-_SAME = [field.name for field in fields(Layer) if field.name not in ("fan_out", "arrivals")]
 
 
 @dataclass(frozen=True)
@@ -171,8 +158,8 @@ def _layer(layer: Layer, fired: dict[str, Tensor], images: int) -> LayerOperatio
         sum(float(fired[site] @ per_spike.flatten().cpu()) for site, per_spike in maps.items()) / images
         for maps in (layer.arrivals, layer.fan_out)
     )
-    same = {name: getattr(layer, name) for name in _SAME}
-    return LayerOperations(**same, events=events, synaptic_operations=caused)
+    known = {field.name: getattr(layer, field.name) for field in fields(Connections)}
+    return LayerOperations(**known, events=events, synaptic_operations=caused)
 
 
 def _spikes(model: SpikingModel, batches: Iterable[Batch]) -> tuple[int, dict[str, Tensor]]:

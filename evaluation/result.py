@@ -1,8 +1,9 @@
 """What an evaluation found, in the shape that is printed and kept."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .marks import NO_MARKS, Marks
 from .statistics import Interval
 
 
@@ -28,14 +29,15 @@ class Spiking:
 
     ``top1_std`` is the sample deviation over seeds (0 for a deterministic network, None for a single seed);
     ``ci95`` the Wilson interval of ``top1`` over images; ``agreement`` the share of images that get the ANN's class.
+    Without an ANN there is neither ``agreement`` nor ``difference``.
     """
 
     top1: float
     top5: float | None
     top1_std: float | None
     ci95: Interval
-    agreement: float
-    difference: Difference
+    agreement: float | None
+    difference: Difference | None
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,12 @@ class Evaluation:
 
     ``by_t`` is top-1 after 1..T steps for a streaming network, None where an answer exists only after the window;
     ``end_to_end_steps`` the steps to the first answer and ``interval`` those between answers when pipelined;
-    ``seconds`` those of this run alone, so few where it went on from shards, and the slowest process's of several.
+    ``seconds`` those of this run alone, so few where it went on from shards, and the slowest process's of several;
+    ``ann`` is None where there was no ANN to compare with. ``marks`` are the answers to each image, in the order of the
+    batches, and no part of the JSON form.
     """
 
-    ann: Reference
+    ann: Reference | None
     snn: Spiking
     by_t: list[float] | None
     neuron: str
@@ -60,7 +64,10 @@ class Evaluation:
     seeds: int
     images: int
     seconds: float
+    marks: Marks = field(default=NO_MARKS, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return the same as nested dictionaries that json.dumps takes."""
-        return asdict(self)
+        document = asdict(self)
+        del document["marks"]
+        return document

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,3 +88,39 @@ def agreement(first: NDArray[np.integer], second: NDArray[np.integer]) -> float:
     if first.size < 1:
         raise ValueError("expected at least one image, got none")
     return float(np.mean(first == second))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """The images that one of two networks alone had right, and how likely so uneven a split is by chance.
+
+    ``p_value`` is two-sided, under the hypothesis that either network is as likely to be the one that is right.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
+    """Return McNemar's exact test of two networks on the same images.
+
+    With b images that only the first has right and c that only the second has, b is Binomial(b + c, 1/2):
+    p = min(1, 2 P(B <= min(b, c))); 1 where the networks never differ.
+
+    Args:
+        first: [images], whether each image was right; of a stochastic network with one seed, as trials must be.
+        second: the same for the other network, in the same order.
+
+    Raises:
+        ValueError: the shapes differ or there is no image.
+
+    Source: McNemar, Note on the sampling error of the difference between correlated proportions or percentages,
+    Psychometrika 12, 1947; with the binomial distribution in the place of its normal limit.
+    """
+    from scipy.stats import binomtest  # takes longer to import than most tables need
+
+    if first.shape != second.shape or first.size < 1:
+        raise ValueError(f"expected two equally long scores, got {first.shape} and {second.shape}")
+    won, lost = int((first & ~second).sum()), int((second & ~first).sum())
+    return McNemar(won, lost, float(binomtest(won, won + lost).pvalue) if won + lost else 1.0)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from snnconvert.converter.errors import ModelRefused, UsageError
+from snnconvert.converter.artifact import load
+from snnconvert.converter.errors import ArtefactRefused, ModelRefused, UsageError
 
 from .architecture import Architecture
 from .architectures import LIBRARIES, find_architecture
@@ -53,8 +54,8 @@ def load_model(
     """Return the network that ``reference`` names.
 
     Args:
-        reference: a file of weights (its architecture is recognised), an architecture ("resnet18", "zoo:resnet20",
-            "timm:resnet50.a1_in1k"), or ``package.module:factory``.
+        reference: a file of weights (its architecture is recognised), a .snn artefact (the ANN in it), an architecture
+            ("resnet18", "zoo:resnet20", "timm:resnet50.a1_in1k"), or ``package.module:factory``.
         weights: file of weights for a named architecture or a factory; without it a named architecture has its
             pretrained weights and a factory those it makes.
         arch: architecture, or ``package.module:factory``, for a file of weights that is not to be recognised.
@@ -105,6 +106,8 @@ def _is_factory(reference: str) -> bool:
 
 
 def _from_file(path: Path, arch: str | None, trust: bool) -> LoadedModel:
+    if path.suffix == ".snn":
+        return _from_artefact(path)
     if arch is not None and not _is_factory(arch):
         find_architecture(arch)  # a wrong name is told before a large file is read
     checkpoint = read_weights(path, trust=trust)
@@ -119,6 +122,27 @@ def _from_file(path: Path, arch: str | None, trust: bool) -> LoadedModel:
     architecture = find_architecture(arch, path.stem)
     classes = class_count(shapes_of(checkpoint.state), architecture.head()) or architecture.classes
     return _with_weights(architecture, classes, checkpoint, str(path), (f"architecture {architecture.name}, as given",))
+
+
+def _from_artefact(path: Path) -> LoadedModel:
+    """Return the ANN that a spiking network stands beside, to be converted anew."""
+    model, about = load(path)
+    if any(site.signed or site.opposite for site in model.graph.sites):
+        raise ModelRefused(
+            f"{path} holds activations beyond the ReLU family, which a site keeps as spikes only",
+            "convert the network that it was made from",
+        )
+    known = all(isinstance(about.get(key), dict) for key in ("model", "preprocessing"))
+    if not known:
+        raise ArtefactRefused(f"{path} does not say what its model or preprocessing was", "make it with snnconvert")
+    return LoadedModel(
+        model.ann,
+        str(about["model"].get("name")),
+        str(path),
+        int(about["model"].get("classes") or 0),
+        Preprocessing.from_json(about["preprocessing"]),
+        (f"the ANN in {path.name}",),
+    )
 
 
 def _recognised(path: Path, checkpoint: Checkpoint) -> LoadedModel:

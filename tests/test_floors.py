@@ -18,7 +18,14 @@ MAY_IMPORT = {
     "model_zoo": {"converter"},
     "cli": {"converter", "calibration", "evaluation", "model_zoo"},
 }
-OWNERS = {"typer": "cli", "rich": "cli", "timm": "model_zoo", "torchvision": "model_zoo"}
+OWNERS = {
+    "typer": "cli",
+    "rich": "cli",
+    "timm": "model_zoo",
+    "torchvision": "model_zoo",
+    "matplotlib": "evaluation",
+    "jinja2": "evaluation",
+}
 
 
 def sources(folder: str) -> list[Path]:

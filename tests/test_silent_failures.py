@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from snnconvert import calibrate, convert, observe, prepare
 from snnconvert.converter.errors import CalibrationRefused, DataRefused, ModelRefused
 from snnconvert.converter.graph import PreparedGraph
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 from snnconvert.converter.simulation import SpikingModel
 
 
@@ -217,7 +217,7 @@ def test_moving_a_converted_network(images: Tensor) -> None:
         model(x.to("meta"))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_a_forgotten_reset_and_a_changing_batch_size(images: Tensor, neuron: str) -> None:
     x = images.double()
     model = spiking(prepare(Net(plain).eval().double(), x), x, neuron=neuron)
@@ -245,7 +245,7 @@ def test_the_model_is_left_untouched(images: Tensor) -> None:
     before, tensors = state(), copy.deepcopy(net.state_dict())
     gradients = [None if p.grad is None else p.grad.clone() for p in net.parameters()]
     expected = copy.deepcopy(net).eval()(images)
-    for neuron in NEURONS:
+    for neuron in CONVERTIBLE:
         spiking(prepare(net, images), images, neuron=neuron)(images)
     assert state() == before
     assert handle.id in net.relu._forward_hooks
@@ -266,7 +266,7 @@ def test_a_layer_that_is_always_zero_is_refused_by_name(images: Tensor) -> None:
         observe(graph, [images])
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_outputs_do_not_require_grad(images: Tensor, neuron: str) -> None:
     net = Net(plain).eval()
     model = spiking(prepare(net, images), images, neuron=neuron)

@@ -89,7 +89,7 @@ class Audit:
 
     @property
     def neurons(self) -> dict[str, str | None]:
-        """For each neuron model why it cannot take the sites of this network, or None where it can."""
+        """For each neuron model to convert to why it cannot take the sites of this network, or None where it can."""
         refusal = "; ".join(self.reasons) or None
         others = [entry.name for entry in self.of(Role.SITE) if entry.spikes == "ternary" or entry.function]
         streaming = refusal or (no_streaming(others) if others else None)
@@ -101,7 +101,7 @@ class Audit:
         Raises:
             ModelRefused: it cannot; the message says why.
         """
-        reason = self.neurons[neuron]
+        reason = self.neurons["if" if neuron == "lif" else neuron]  # which stream alike
         if reason is not None:
             raise ModelRefused(reason)
 

@@ -232,3 +232,26 @@ def test_a_transformer_has_no_batch_norm_and_is_refused_by_name(images: Tensor) 
     assert [site.name for site in graph.sites] == ["1", "3"]
     with pytest.raises(CalibrationRefused, match="tells the distribution at 1, 3\n"):
         thresholds_from_batch_norm(graph, steps=4)
+
+
+def capped(*caps: float | None) -> nn.Module:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv2d(1, 4, 3)]
+    for number, cap in enumerate(caps):
+        activation = nn.ReLU() if cap is None else nn.Hardtanh(0.0, cap)
+        layers += [activation, nn.Conv2d(4, 4, 1) if number + 1 < len(caps) else nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(144, 3)).eval()
+
+
+def test_without_batch_norm_largest_values_become_thresholds() -> None:
+    graph = prepare(capped(1.5, 2.5), torch.randn(2, 1, 8, 8))
+    found = thresholds_from_batch_norm(graph, steps=4)
+    assert [found.values[site.name].tolist() for site in graph.sites] == [[1.5], [2.5]]
+    assert (found.rule, found.per, found.steps) == ("cap", "layer", None)
+    assert found.source == {"data": "the activations' largest values"}
+
+
+def test_one_activation_without_a_largest_value_is_refused() -> None:
+    graph = prepare(capped(1.5, None), torch.randn(2, 1, 8, 8))
+    with pytest.raises(CalibrationRefused, match="no batch norm tells the distribution"):
+        thresholds_from_batch_norm(graph, steps=4)

@@ -12,7 +12,7 @@ from snnconvert.calibration.bias import bias
 from snnconvert.calibration.side_by_side import Meeting, correct
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, Correction
 from snnconvert.converter.thresholds import Thresholds
 
 See = Callable[..., list[Meeting]]
@@ -45,7 +45,7 @@ def test_the_first_site_is_corrected_by_the_mean_error(
     assert found.height is None
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_channel_means_come_closer_on_images_held_out(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, meetings: See, neuron: str
 ) -> None:
@@ -73,7 +73,7 @@ def moved() -> tuple[PreparedGraph, Tensor, Thresholds, Tensor]:
     return graph, x, Thresholds({"1": torch.ones(3).double()}, 8, "given", "channel", weights=weights), shift
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_where_nothing_is_cut_one_batch_removes_the_error(
     moved: tuple[PreparedGraph, Tensor, Thresholds, Tensor], neuron: str
 ) -> None:

@@ -17,7 +17,7 @@ from snnconvert.calibration.bursts import LONGEST, share_out, with_bursts
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 from snnconvert.converter.thresholds import Thresholds
 
 STEPS = 8
@@ -147,7 +147,7 @@ def spikes(graph: PreparedGraph, thresholds: Thresholds, neuron: str, x: Tensor)
     return {name: float(count.sum()) / len(x) for name, count in counts.items()}
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 @pytest.mark.parametrize("budget", [1.5, 2.5])
 @pytest.mark.parametrize("rule", ["max", "mse"])
 def test_a_network_fires_as_much_as_was_planned_and_errs_less(

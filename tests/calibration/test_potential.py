@@ -13,7 +13,7 @@ from snnconvert.calibration.potential import potential
 from snnconvert.calibration.side_by_side import Meeting, correct
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, Correction
 from snnconvert.converter.thresholds import Thresholds
 
 
@@ -41,7 +41,7 @@ def test_the_first_site_starts_from_what_is_missing(
     assert found.bias is None
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_means_of_neurons_come_closer_on_images_held_out(
     graph: PreparedGraph,
     thresholds: Thresholds,
@@ -78,7 +78,7 @@ def moved() -> Moved:
     return graph, x, Thresholds(values, 16, "given", "channel", weights=weights), shift
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_where_nothing_is_cut_one_batch_removes_the_error_of_each_neuron(moved: Moved, neuron: str) -> None:
     graph, x, thresholds, shift = moved
     (site,) = graph.sites

@@ -15,7 +15,7 @@ from snnconvert.calibration.student import LEARNED, SCOPES, Settings, Student
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, Correction
 from snnconvert.converter.thresholds import Thresholds
 
 Below = Callable[[PreparedGraph, Tensor, int], Thresholds]
@@ -48,7 +48,7 @@ def error(graph: PreparedGraph, thresholds: Thresholds, x: Tensor, neuron: str) 
     return (first_leaf(model(x)) - first_leaf(graph.module(x))).square().mean().item()
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 @pytest.mark.parametrize("scope", SCOPES)
 def test_loss_and_error_fall_on_images_held_out(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, scope: str, neuron: str
@@ -108,7 +108,7 @@ def test_nothing_changes_but_what_is_learned(
         assert torch.equal(found.weights["hidden_weight_value"], started.weights["hidden_weight_value"])
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_what_was_given_stays_untouched(graph: PreparedGraph, started: Thresholds, many: Tensor, neuron: str) -> None:
     buffers = {name: b.clone() for name, b in graph.module.named_buffers()}
     copies = replace(
@@ -171,7 +171,7 @@ def halted(at: int) -> Callable[[Progress], None]:
 
 
 @pytest.mark.parametrize("scope", ["layer", "network"])
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 @pytest.mark.parametrize("stops", [(1,), (4, 8), (5,), (12,)])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
     graph: PreparedGraph,

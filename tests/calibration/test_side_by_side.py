@@ -12,7 +12,7 @@ from snnconvert.calibration.side_by_side import Meeting, activations, correct, r
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import CalibrationRefused, DataRefused, ModelRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, Correction
 from snnconvert.converter.thresholds import Thresholds
 
 See = Callable[..., list[Meeting]]
@@ -34,7 +34,7 @@ def test_activations_are_those_of_the_network(net: Any, graph: PreparedGraph, im
         assert not activation.requires_grad
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_watching_changes_no_spike(graph: PreparedGraph, thresholds: Thresholds, many: Tensor, neuron: str) -> None:
     model, seen = convert(graph, thresholds, neuron=neuron, steps=4, seed=5), []
     for first, x in ((0, many[:8]), (20, many[20:31])):
@@ -43,7 +43,7 @@ def test_watching_changes_no_spike(graph: PreparedGraph, thresholds: Thresholds,
     assert [child for child, _ in seen] == ["site_0", "site_1"] * 2
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_currents_are_those_of_the_spikes_before(
     net: Any, graph: PreparedGraph, thresholds: Thresholds, many: Tensor, see: See, neuron: str
 ) -> None:
@@ -112,7 +112,7 @@ def test_channel_means_are_over_all_but_the_channels(see: See) -> None:
     assert meeting.response().shape == (3, 5, 4)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_answers_act_on_the_sites_that_follow_at_once(
     net: Any, graph: PreparedGraph, thresholds: Thresholds, many: Tensor, neuron: str
 ) -> None:

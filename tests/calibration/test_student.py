@@ -17,7 +17,7 @@ from snnconvert.calibration.student import LEARNED, SCOPES, Settings, Student, d
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.graph.sites import site_of
-from snnconvert.converter.neurons import NEURONS, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, Correction
 from snnconvert.converter.thresholds import Thresholds
 
 
@@ -110,7 +110,7 @@ def test_of_tpp_it_draws_counts(name: str, many: Tensor, below_maximum: Below) -
     assert (found.std(0) / expected.std(0) - 1).abs().max() < 0.2
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 @pytest.mark.parametrize("learn", [("threshold",), ("bias",), ("weight",), LEARNED])
 def test_before_the_first_step_nothing_has_changed(
     learn: tuple[str, ...], neuron: str, many: Tensor, below_maximum: Below

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from snnconvert.calibration import student
 from snnconvert.calibration.straight_through import _fused_backward, _fused_forward
-from snnconvert.calibration.student import COMPILING_PAYS, SCOPES, Settings, Student, computes_bfloat16
+from snnconvert.calibration.student import COMPILING_PAYS, SCOPES, Settings, Student
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
+from snnconvert.converter.precision import computes_bfloat16
 from snnconvert.converter.thresholds import Thresholds
 
 needs_bfloat16 = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def learned(
 
 @needs_bfloat16
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_in_bfloat16_losses_and_gradients_are_close(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, neuron: str, scope: str
 ) -> None:
@@ -67,7 +68,7 @@ def same(one: tuple[Tensor, dict[str, Tensor], Any], other: tuple[Tensor, dict[s
     return torch.equal(one[0], other[0]) and all(torch.equal(one[1][name], other[1][name]) for name in one[1])
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_networks_of_float64_stay_as_they_are(
     net: nn.Module, many: Tensor, neuron: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +81,7 @@ def test_networks_of_float64_stay_as_they_are(
     assert same(mixed, exact)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_where_no_machine_computes_with_bfloat16_nothing_changes(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, neuron: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,35 +89,6 @@ def test_where_no_machine_computes_with_bfloat16_nothing_changes(
     mixed, exact = (learned(graph, thresholds, many[:50], neuron, mixed=m) for m in (True, False))
     assert mixed[2] == {torch.float32}
     assert same(mixed, exact)
-
-
-@pytest.mark.parametrize(
-    ("able", "expected"),
-    [
-        ({}, False),
-        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
-        ({"avx512_bf16": True}, True),
-        ({"avx512_bf16": False, "amx_bf16": True}, True),
-        ({"neon": True, "bf16": True}, True),
-    ],
-    ids=str,
-)
-def test_a_processor_computes_with_bfloat16_if_it_says_so(
-    able: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
-    assert computes_bfloat16(torch.device("cpu")) is expected
-
-
-def test_a_torch_that_cannot_say_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert computes_bfloat16(torch.device("cpu")) is False
-
-
-@pytest.mark.parametrize("able", [False, True])
-def test_a_gpu_must_not_emulate_it(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: able or including_emulation)
-    assert computes_bfloat16(torch.device("cuda")) is able
 
 
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler was found")

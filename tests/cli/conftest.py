@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from snnconvert.cli.main import main
+from snnconvert.converter.artifact import load, save
+from snnconvert.converter.convert import convert
+from snnconvert.converter.graph import prepare
+from snnconvert.converter.thresholds import Thresholds
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
 
@@ -61,3 +67,20 @@ def artefacts(run: Run, calibration: Path) -> dict[str, Path]:
         result = run("convert", MODEL, "--neuron", neuron, "-T", 4, "--calibration", calibration, "-o", paths[neuron])
         assert result.code == 0, result.stderr
     return paths
+
+
+@pytest.fixture(scope="session")
+def direct(artefacts: dict[str, Path]) -> Path:
+    """A small network that says it was trained as a spiking one, T = 2; its weights are random."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)).eval()
+    graph = prepare(net, torch.randn(2, 1, 28, 28))
+    thresholds = Thresholds({site.name: torch.ones(site.channels) for site in graph.sites}, None, "given", "channel")
+    about = {
+        "model": {"name": "made up", "classes": 10},
+        "preprocessing": load(artefacts["if"])[1]["preprocessing"],
+        "training": {"method": "made-up", "data": DATA, "split": "train", "images": 900, "epochs": 3, "seconds": 12.5},
+    }
+    path = artefacts["if"].with_name("direct.snn")
+    save(path, convert(graph, thresholds, neuron="if", steps=2), about)
+    return path

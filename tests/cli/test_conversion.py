@@ -1,5 +1,6 @@
 """Which recipe a request comes to: what is named, with what is stated instead."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,13 @@ def test_contradictions(asked: dict[str, Any], message: str) -> None:
 def test_what_looks_at_images_needs_some(asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="looks at training images, and none are given"):
         method(Request(**asked), data=False)
+
+
+def test_the_time_that_a_conversion_took_is_recorded(
+    run: Callable[..., Any], calibration: Path, tmp_path: Path
+) -> None:
+    words = ["convert", "zoo:fashion-resnet8", "--recipe", "thresholds", "-T", 1, "--json", "-o"]
+    learnt = run(*words, tmp_path / "a.snn", "--data", "fashion-mnist-sample", "--images", 20).document
+    assert 0 < learnt["calibration"]["seconds"] < learnt["seconds"]
+    earlier = run(*words, tmp_path / "b.snn", "--calibration", calibration).document
+    assert "seconds" not in earlier["calibration"], "the file does not say how long its calibration took"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snnconvert.converter.artifact import load
-from snnconvert.converter.neurons import NEURONS, SHUFFLES
+from snnconvert.converter.neurons import CONVERTIBLE, SHUFFLES
 from snnconvert.model_zoo import load_model
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
@@ -253,7 +253,7 @@ def test_help_names_every_neuron_and_shuffle(run: Callable[..., Any]) -> None:
     from snnconvert.calibration import PER, RULES
 
     words = run("convert", "--help").stdout
-    assert [name for name in (*NEURONS, *SHUFFLES, *RULES, *PER) if name not in words] == []
+    assert [name for name in (*CONVERTIBLE, *SHUFFLES, *RULES, *PER) if name not in words] == []
 
 
 def test_the_document_is_the_only_thing_on_stdout(run: Callable[..., Any]) -> None:

@@ -14,7 +14,7 @@ from snnconvert.cli import doctor
 from snnconvert.converter import fused, native, native_check
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.native_check import Comparison
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 from snnconvert.model_zoo import named_data
 from snnconvert.model_zoo.libraries import torchvision
 
@@ -41,7 +41,7 @@ def test_this_machine(run: Run) -> None:
     result = run("doctor", "--quiet")
     assert (result.code, result.stderr) == (0, "")
     lines = [line.split() for line in result.stdout.splitlines()]
-    for neuron in NEURONS:
+    for neuron in CONVERTIBLE:
         assert [neuron, "same", "bits"] in [line[:3] for line in lines]
     assert [
         "if",
@@ -73,7 +73,7 @@ def test_this_machine_in_json(run: Run) -> None:
     assert found["compiled"]["check"] == [each._asdict() for each in native_check.check()]
     assert len(found["devices"]) == torch.cuda.device_count()
     on_cpu = {each["neuron"]: each["path"] for each in found["neurons"] if each["device"] == "cpu"}
-    assert on_cpu == dict.fromkeys(NEURONS, "compiled C")
+    assert on_cpu == dict.fromkeys(CONVERTIBLE, "compiled C")
 
 
 @needs_compiler
@@ -151,7 +151,7 @@ def test_a_machine_with_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     found = run("doctor", "--json").document
     assert found["devices"] == [{"device": "cuda:0", "name": "Imaginary 9000", "memory": 24 * 2**30}]
     assert [(each["neuron"], each["device"]) for each in found["neurons"]] == [
-        (name, device) for device in ("cpu", "cuda") for name in NEURONS
+        (name, device) for device in ("cpu", "cuda") for name in CONVERTIBLE
     ]
 
 

@@ -1,4 +1,5 @@
-from snnconvert.model_zoo import DATASETS, known_architectures
+from snnconvert.model_zoo import DATASETS, known_architectures, shipped
+from snnconvert.model_zoo.baselines import METHODS
 
 
 def test_everything_at_a_glance(run) -> None:  # type: ignore[no-untyped-def]
@@ -30,3 +31,17 @@ def test_an_unknown_list(run) -> None:  # type: ignore[no-untyped-def]
     result = run("zoo", "architecture")
     assert result.code == 2
     assert "did you mean 'architectures'?" in result.stderr
+
+
+def test_methods_with_their_settings(run) -> None:  # type: ignore[no-untyped-def]
+    found = {entry["name"]: entry for entry in run("zoo", "methods", "--json").document["methods"]}
+    assert list(found) == list(METHODS)
+    assert found["lif"]["settings"] == "leak=0.5, threshold=1.0, surrogate=arctangent, hard_reset=False"
+    assert found["ann"]["settings"] == ""
+    assert "reconstruction from the abstract" in found["albsnn"]["description"]
+
+
+def test_spiking_networks_say_how_they_were_trained(run) -> None:  # type: ignore[no-untyped-def]
+    found = run("zoo", "spiking", "--json").document["spiking"]
+    assert [entry["name"] for entry in found] == [f"zoo:{name}" for name in shipped()]
+    assert all(entry["trained with"].startswith("snnconvert train ") for entry in found)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_structure
 
@@ -19,7 +20,7 @@ from snnconvert.converter.artifact import decode, encode, load, save
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, ModelRefused
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, SHUFFLES
+from snnconvert.converter.neurons import CONVERTIBLE, SHUFFLES
 from snnconvert.converter.simulation import SpikingModel
 from snnconvert.converter.thresholds import Thresholds
 
@@ -90,7 +91,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def of_each_kind(graph: PreparedGraph) -> list[SpikingModel]:
-    kinds: list[dict[str, Any]] = [{"neuron": n, "shuffle": s} for n in NEURONS for s in SHUFFLES]
+    kinds: list[dict[str, Any]] = [{"neuron": n, "shuffle": s} for n in CONVERTIBLE for s in SHUFFLES]
     kinds += [{"neuron": "if", "initial_potential": 0.1}, {"neuron": "if", "shift": True}]
     return [spiking(graph, steps=5, seed=2**60 + 1, **kind) for kind in kinds]
 
@@ -228,3 +229,38 @@ def test_an_argument_without_a_form_is_refused_on_saving(tmp_path: Path) -> None
     with pytest.raises(ModelRefused, match="type device"):
         save(tmp_path / "x.snn", model, {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_numbers_that_fit_in_half_precision_are_stored_so(exact: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(parameter.half())
+        net[0].weight[0, 0] = torch.tensor([[0.0, -0.0, 65504.0], [2**-24, 6e-5, -1.5], [1.0, 0.5, 0.25]]).half()
+        if not exact:
+            net[3].weight[0, 0] = 1 / 3
+    model = spiking(prepare(net, images(2)))
+    save(tmp_path / "a.snn", model, {})
+    with safe_open(tmp_path / "a.snn", "pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    kinds = {tuple(t.shape): t.dtype for name, t in stored.items() if name.startswith("weights.")}
+    assert kinds[4, 1, 3, 3] == torch.float16
+    assert kinds[3, 144] == (torch.float16 if exact else torch.float32)
+    again, _ = load(tmp_path / "a.snn")
+    for one, other in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+        assert not one.is_floating_point() or torch.equal(torch.signbit(one), torch.signbit(other))
+    x = images()
+    assert torch.equal(model(x), again(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_of_numbers_stay_what_they_are(dtype: torch.dtype, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    graph = prepare(net.to(dtype), images(2).to(dtype))
+    save(tmp_path / "a.snn", spiking(graph), {})
+    again, _ = load(tmp_path / "a.snn")
+    assert again.graph.weight.dtype == graph.weight.dtype

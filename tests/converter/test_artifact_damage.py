@@ -103,7 +103,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, Any]], None], str
     "a threshold that is infinite": (put("threshold.", torch.full((4,), math.inf)), "a threshold is NaN or infinite"),
     "a threshold of zero": (put("threshold.", torch.zeros(4)), "must be a positive number, got 0.0"),
     "no site": (change("sites", value={}), "unknown site"),
-    "an unknown neuron": (change("conversion", "neuron", value="lif"), "unknown neuron 'lif'"),
+    "an unknown neuron": (change("conversion", "neuron", value="izhikevich"), "unknown neuron 'izhikevich'"),
     "a neuron that is no name": (change("conversion", "neuron", value=3), "unknown neuron 3"),
     "no steps": (change("conversion", "steps", value=0), "T must be a whole number from 1 to 65536, got 0"),
     "steps that are a text": (

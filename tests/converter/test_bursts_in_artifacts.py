@@ -14,7 +14,7 @@ from snnconvert.converter.artifact import load, save
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, UsageError
 from snnconvert.converter.graph import prepare
-from snnconvert.converter.neurons import NEURONS, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, Correction
 from snnconvert.converter.simulation import SpikingModel
 from snnconvert.converter.tensor_file import write_tensors
 from snnconvert.converter.thresholds import Thresholds
@@ -34,7 +34,7 @@ def original(network: nn.Module, images: Tensor, neuron: str) -> SpikingModel:
     return convert(graph, given, neuron=neuron, steps=STEPS)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_a_round_trip_changes_no_spike(original: SpikingModel, images: Tensor, neuron: str, tmp_path: Path) -> None:
     save(tmp_path / "1.snn", original, {})
     once, _ = load(tmp_path / "1.snn")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 from snnconvert.converter.thresholds import Thresholds
 
 
@@ -75,7 +75,7 @@ def test_defaults_are_tpp_at_eight_steps(graph: PreparedGraph, x: Tensor) -> Non
     assert torch.equal(snn(x), convert(graph, given(), neuron="tpp", steps=8, seed=0)(x))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_the_type_of_thresholds_given_does_not_matter(graph: PreparedGraph, x: Tensor, neuron: str) -> None:
     expected, snn = (convert(graph, given(dtype), neuron=neuron) for dtype in (torch.float32, torch.float64))
     for executor in snn.executors:
@@ -86,7 +86,7 @@ def test_the_type_of_thresholds_given_does_not_matter(graph: PreparedGraph, x: T
 
 def test_a_network_in_double_stays_so(model: nn.Module, x: Tensor) -> None:
     graph = prepare(model.double(), x.double())
-    for neuron in NEURONS:
+    for neuron in CONVERTIBLE:
         snn = convert(graph, given(), neuron=neuron)
         assert all(snn(x.double(), executor=executor).dtype == torch.float64 for executor in snn.executors)
 
@@ -94,7 +94,7 @@ def test_a_network_in_double_stays_so(model: nn.Module, x: Tensor) -> None:
 def test_network_and_thresholds_are_left_as_they_were(graph: PreparedGraph, x: Tensor) -> None:
     thresholds, before = given(), graph.module(x)
     values = copy.deepcopy(thresholds.values)
-    for neuron in NEURONS:
+    for neuron in CONVERTIBLE:
         snn = convert(graph, thresholds, neuron=neuron)
         snn(x)
         snn.neurons["site_0"].threshold.fill_(9.0)

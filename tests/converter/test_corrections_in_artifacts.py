@@ -16,7 +16,7 @@ from snnconvert.converter.artifact import FORMAT, load, save
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, SHUFFLES, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, SHUFFLES, Correction
 from snnconvert.converter.simulation import SpikingModel
 from snnconvert.converter.tensor_file import write_tensors
 from snnconvert.converter.thresholds import Thresholds
@@ -87,7 +87,7 @@ def corrected(name: str, neuron: str, shuffle: str = "none") -> SpikingModel:
     return convert(graph, thresholds(graph, neuron), neuron=neuron, steps=STEPS, shuffle=shuffle)
 
 
-CASES = [("shortcut", neuron) for neuron in NEURONS] + [("signed", "two-phase"), ("signed", "tpp")]
+CASES = [("shortcut", neuron) for neuron in CONVERTIBLE] + [("signed", "two-phase"), ("signed", "tpp")]
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
@@ -183,7 +183,7 @@ def parts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {n: file.get_tensor(n) for n in file.keys()}, json.loads(file.metadata()["snnconvert"])  # noqa: SIM118
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 @pytest.mark.parametrize(("version", "without"), [(1, ("neuron", "bursts")), (2, ("bursts",))])
 def test_files_of_earlier_formats_are_read(version: int, without: tuple[str, ...], neuron: str, tmp_path: Path) -> None:
     graph = prepared()

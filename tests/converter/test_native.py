@@ -16,7 +16,7 @@ from snnconvert.converter.convert import convert
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.graph import prepare
 from snnconvert.converter.native import Library, Population, _times
-from snnconvert.converter.neurons import NEURONS, Correction, IntegrateAndFire, Neuron, Noise, Place
+from snnconvert.converter.neurons import CONVERTIBLE, NEURONS, Correction, IntegrateAndFire, Neuron, Noise, Place
 from snnconvert.converter.thresholds import Thresholds
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler was found")
@@ -213,7 +213,7 @@ def test_rows_of_an_image_have_the_random_numbers_of_plain_torch(case: Case, row
 
 @needs_compiler
 @pytest.mark.parametrize("layout", AXIS)
-@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("kind", CONVERTIBLE)
 def test_every_layout_has_its_compiled_loop(kind: str, layout: str) -> None:
     for moved in ("nothing", "bias", "potential"):
         case = ONE._replace(layout=layout, moved=moved, signed=layout == "last")

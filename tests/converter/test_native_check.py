@@ -10,7 +10,7 @@ from torch import Tensor
 from snnconvert.converter import native, native_check
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.native import Library
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler was found")
 FUNCTIONS = {"if": "integrate_and_fire", "two-phase": "two_phase", "tpp": "tpp"}
@@ -45,7 +45,7 @@ def test_all_neurons_are_compared_and_agree(monkeypatch: pytest.MonkeyPatch) -> 
         note = changed(getattr(native, name), lambda found, name=name: calls.append(name))
         monkeypatch.setattr(native, name, note)
     found = native_check.check()
-    assert [each.neuron for each in found] == list(NEURONS)
+    assert [each.neuron for each in found] == list(CONVERTIBLE)
     assert [each.different for each in found] == [0, 0, 0]
     assert all(each.numbers > 30_000 for each in found)
     assert sorted(calls) == ["integrate_and_fire"] * 2 + ["tpp"] * 4 + ["two_phase"] * 4
@@ -53,7 +53,7 @@ def test_all_neurons_are_compared_and_agree(monkeypatch: pytest.MonkeyPatch) -> 
 
 @needs_compiler
 @pytest.mark.parametrize("change", [one_more, no_number, another_zero])
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_other_numbers_are_found(
     monkeypatch: pytest.MonkeyPatch, neuron: str, change: Callable[[Tensor], None]
 ) -> None:

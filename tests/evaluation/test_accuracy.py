@@ -114,6 +114,7 @@ def test_a_streaming_network_answers_at_every_step() -> None:
     model = FakeSpiking(Table(ANN, 3).eval(), [[[1, 1, 2, 1, 0], [0, 1, 2, 0, 0]]], 3, streaming=True)
     found = evaluate(model, batches(LABELS))  # type: ignore[arg-type]
     assert found.by_t == pytest.approx([40, 80])
+    assert found.marks.answers.tolist() == [0, 1, 2, 0, 0]
     assert found.snn.top1 == pytest.approx(80)
     assert evaluate(model, batches(LABELS), executor="steps").by_t is None  # type: ignore[arg-type]
 
@@ -156,6 +157,36 @@ def test_json_has_the_promised_keys() -> None:
     assert set(found["snn"]) == {"top1", "top5", "top1_std", "ci95", "agreement", "difference"}
     assert len(found["snn"]["ci95"]) == len(found["snn"]["difference"]["ci95"]) == 2
     assert found["seconds"] > 0
+
+
+def test_the_answers_to_each_image_are_kept() -> None:
+    found = measured(seeds=3)
+    assert found.marks.labels.tolist() == LABELS
+    assert found.marks.ann is not None
+    assert found.marks.ann.tolist() == ANN
+    assert found.marks.snn[:, -1].tolist() == [seed[-1] for seed in SEEDS]
+    assert found.marks.answers.tolist() == SEEDS[0][-1]
+
+
+def test_a_network_that_comes_from_no_ann_is_evaluated_alone() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise AssertionError("its weights are no ANN's")
+
+    model = FakeSpiking(Broken().eval(), SEEDS, 3)
+    found = evaluate(model, batches(LABELS), alone=True, seeds=3)  # type: ignore[arg-type]
+    assert (found.ann, found.snn.agreement, found.snn.difference, found.marks.ann) == (None, None, None, None)
+    beside = measured(seeds=3).snn
+    assert (found.snn.top1, found.snn.top1_std, found.snn.ci95) == (beside.top1, beside.top1_std, beside.ci95)
+    assert json.loads(json.dumps(found.as_json()))["ann"] is None
+    with pytest.raises(UsageError, match="an ANN to compare with was given, and none is to be run"):
+        measured(against=Table(LABELS, 3).eval(), alone=True)
+
+
+def test_top5_of_a_network_alone() -> None:
+    model = FakeSpiking(nn.Identity(), [[[0, 0, 5]]], 6)
+    found = evaluate(model, batches([0, 0, 5]), alone=True)  # type: ignore[arg-type]
+    assert found.snn.top5 == 100
 
 
 @pytest.mark.parametrize(

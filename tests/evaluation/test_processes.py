@@ -43,8 +43,21 @@ def evaluations(folder: Path | None = None) -> list[dict[str, Any]]:
         measured("tpp", Numbered(batches, 5), shards).as_json(),
         measured("if", batches(numbers)).as_json(),
         measured("two-phase", list(batches(numbers)), executor="steps").as_json(),
+        measured("if", Numbered(batches, 5), alone=True).as_json(),
     ]
     return [each | {"seconds": 0.0} for each in found]
+
+
+def answers() -> list[list[int]]:
+    marks = measured("tpp", Numbered(batches, 5)).marks
+    return [marks.labels.tolist(), marks.answers.tolist()]
+
+
+def test_the_answers_come_in_the_order_of_the_images(together: Callable[..., list[Any]]) -> None:
+    labels = torch.cat([part for _, part, _ in batches(list(range(5)))])
+    alone = answers()
+    assert alone[0] == labels.tolist()
+    assert together(answers, count=2) == [alone] * 2
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -52,7 +65,7 @@ def test_an_evaluation_does_not_depend_on_the_number_of_processes(
     together: Callable[..., list[Any]], tmp_path: Path, count: int
 ) -> None:
     alone = evaluations(tmp_path / "one")
-    assert [each["images"] for each in alone] == [IMAGES] * 3
+    assert [each["images"] for each in alone] == [IMAGES] * 4
     assert together(evaluations, tmp_path / "several", count=count) == [alone] * count
     marks = [Shards(tmp_path / name, {"test": "tpp"}).finished for name in ("one", "several")]
     assert sorted(marks[0]) == sorted(marks[1]) == list(range(5))

@@ -63,6 +63,16 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, done: int) -> None:
     assert idle.calls == []
 
 
+def test_a_network_alone_goes_on_too(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        evaluate(model(), until(2), seeds=3, alone=True, shards=Shards(tmp_path, IDENTITY))
+    shards = Shards(tmp_path, IDENTITY)
+    assert sorted(shards.finished) == [0, 1]
+    found = evaluate(model(), batches(LABELS), seeds=3, alone=True, shards=shards)
+    assert figures(found) == figures(evaluate(model(), batches(LABELS), seeds=3, alone=True))
+    assert found.marks.labels.tolist() == LABELS
+
+
 def test_another_evaluation_has_another_folder(tmp_path: Path) -> None:
     evaluate(model(), batches(LABELS), seeds=3, shards=Shards(tmp_path, IDENTITY))
     other = Shards(tmp_path, IDENTITY | {"seed": 1})
@@ -139,10 +149,15 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_marks_come_back_as_they_were() -> None:
     labels, snn = np.arange(4), np.zeros((2, 3, 4), np.int64)
-    for top5 in (None, np.ones(4, bool)):
-        marks = Marks(labels, labels + 1, snn, top5, None if top5 is None else np.ones((2, 4), bool))
+    flat, seeds = np.ones(4, bool), np.ones((2, 4), bool)
+    for ann, *top5 in ((labels + 1, None, None), (labels + 1, flat, seeds), (None, None, None), (None, None, seeds)):
+        marks = Marks(labels, ann, snn, *top5)
         again = Marks.of(marks.tensors())
         for name, value in vars(marks).items():
             assert value is getattr(again, name) is None or np.array_equal(value, getattr(again, name))
+    whole = Marks(labels, labels, snn, flat, seeds).tensors()
     with pytest.raises(ValueError, match="ann of shape"):
-        Marks.of(marks.tensors() | {"ann": torch.zeros(4)})
+        Marks.of(whole | {"ann": torch.zeros(4)})
+    for name in ("ann", "ann_top5", "snn_top5", "labels", "snn"):
+        with pytest.raises(ValueError, match="marks of"):
+            Marks.of({key: value for key, value in whole.items() if key != name})

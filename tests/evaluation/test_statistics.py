@@ -3,9 +3,11 @@ import statistics
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
-from snnconvert.evaluation.statistics import Z95, agreement, mean_and_deviation, paired_difference, wilson
+from snnconvert.evaluation.statistics import Z95, agreement, mcnemar, mean_and_deviation, paired_difference, wilson
 
 
 def test_z95_is_the_normal_quantile() -> None:
@@ -73,3 +75,36 @@ def test_agreement_broadcasts_over_seeds() -> None:
     assert agreement(np.array([[0, 1, 2, 0], [0, 0, 0, 0]]), ann) == pytest.approx(4 / 8)
     with pytest.raises(ValueError, match="at least one image"):
         agreement(np.zeros(0, int), np.zeros(0, int))
+
+
+def split(only_first: int, only_second: int, both: int = 3, neither: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of two networks that differ on so many images."""
+    first = np.array([True] * both + [True] * only_first + [False] * only_second + [False] * neither)
+    second = np.array([True] * both + [False] * only_first + [True] * only_second + [False] * neither)
+    return first, second
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_sum_of_the_binomial_tails(only_first: int, only_second: int) -> None:
+    found = mcnemar(*split(only_first, only_second))
+    images = only_first + only_second
+    tail = sum(math.comb(images, k) for k in range(min(only_first, only_second) + 1)) / 2**images
+    assert (found.only_first, found.only_second) == (only_first, only_second)
+    assert found.p_value == pytest.approx(min(1.0, 2 * tail), rel=1e-9)
+
+
+def test_mcnemar_by_hand() -> None:
+    assert mcnemar(*split(5, 0)).p_value == pytest.approx(2 / 32)
+    assert mcnemar(*split(1, 7)).p_value == pytest.approx(2 * (1 + 8) / 256)
+    assert mcnemar(*split(4, 4)).p_value == 1
+    assert mcnemar(*split(0, 0)).p_value == 1
+
+
+def test_images_that_both_have_right_or_wrong_do_not_count() -> None:
+    assert mcnemar(*split(2, 9, both=500, neither=100)) == mcnemar(*split(2, 9))
+
+
+def test_mcnemar_needs_the_same_images() -> None:
+    for first, second in ((np.ones(3, bool), np.ones(4, bool)), (np.ones(0, bool), np.ones(0, bool))):
+        with pytest.raises(ValueError, match="two equally long scores, got"):
+            mcnemar(first, second)

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from snnconvert.converter.errors import ModelRefused, UsageError
+from snnconvert.converter.artifact import save
+from snnconvert.converter.convert import convert
+from snnconvert.converter.errors import ArtefactRefused, ModelRefused, UsageError
+from snnconvert.converter.graph import prepare
+from snnconvert.converter.thresholds import Thresholds
 from snnconvert.model_zoo import load_model, models, open_dataset
 from snnconvert.model_zoo.cifar_resnet import CifarResNet
 from snnconvert.model_zoo.libraries import timm, torchvision
@@ -262,3 +267,39 @@ def test_a_checkpoint_in_circulation_is_as_good_as_its_authors_say(shared: Path)
     with torch.inference_mode():
         correct = [(loaded.model(x).argmax(1) == y).numpy() for x, y, _ in data.batches(250, limit=1000)]
     assert np.concatenate(correct).mean() > 0.9
+
+
+ABOUT = {"model": {"name": "mine", "classes": 3}, "preprocessing": Preprocessing((1, 8, 8), (0.5,), (0.25,)).to_json()}
+
+
+def artefact(path: Path, activation: nn.Module, about: dict[str, Any] = ABOUT) -> tuple[Path, nn.Module]:
+    """Write a spiking network to ``path``, and return the ANN it is made of."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), activation, nn.Flatten(), nn.Linear(144, 3)).eval()
+    graph = prepare(net, torch.randn(2, 1, 8, 8))
+    thresholds = Thresholds({site.name: torch.ones(1) for site in graph.sites}, None, "given", "layer")
+    save(path, convert(graph, thresholds, neuron="two-phase", steps=4), about)
+    return path, net
+
+
+def test_the_network_in_an_artefact(tmp_path: Path) -> None:
+    path, net = artefact(tmp_path / "a.snn", nn.ReLU())
+    found = load_model(str(path))
+    x = torch.randn(5, 1, 8, 8)
+    assert torch.allclose(found.model(x), net(x), atol=1e-6)
+    assert (found.name, found.source, found.classes) == ("mine", str(path), 3)
+    assert found.preprocessing == Preprocessing((1, 8, 8), (0.5,), (0.25,))
+    assert found.notes == ("the ANN in a.snn",)
+
+
+def test_artefacts_that_hold_no_network_to_convert(tmp_path: Path) -> None:
+    path, _ = artefact(tmp_path / "a.snn", nn.SiLU())
+    with pytest.raises(ModelRefused, match=r"a.snn holds activations beyond the ReLU family"):
+        load_model(str(path))
+    for about in ({}, {"model": ABOUT["model"]}, ABOUT | {"preprocessing": 3}):
+        path, _ = artefact(tmp_path / "b.snn", nn.ReLU(), about)
+        with pytest.raises(ArtefactRefused, match=r"b.snn does not say what its model or preprocessing was"):
+            load_model(str(path))
+    path.write_bytes(b"nothing")
+    with pytest.raises(ArtefactRefused, match=r"b.snn is not a .snn file"):
+        load_model(str(path))

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, Role, Site, prepare
-from snnconvert.converter.neurons import NEURONS
+from snnconvert.converter.neurons import CONVERTIBLE
 from snnconvert.converter.thresholds import Thresholds
 
 
@@ -92,7 +92,7 @@ def converts() -> Callable[..., PreparedGraph]:
         wide = convert(graph, _thresholds(graph, 64.0), neuron="two-phase", steps=2**16)
         assert _close(wide(*inputs), expected, 0.02)
         other = any(entry.function or entry.spikes == "ternary" for entry in graph.audit.of(Role.SITE))
-        assert set(NEURONS) - set(graph.audit.executors) == ({"if"} if other else set())
+        assert set(CONVERTIBLE) - set(graph.audit.executors) == ({"if"} if other else set())
         for neuron in graph.audit.executors:
             model = convert(graph, _thresholds(graph, 0.7), neuron=neuron, steps=4)
             reference = model(*inputs, executor="steps")

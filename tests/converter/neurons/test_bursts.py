@@ -12,6 +12,7 @@ from torch import Tensor
 
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.neurons import (
+    CONVERTIBLE,
     NEURONS,
     Correction,
     IntegrateAndFire,
@@ -181,7 +182,7 @@ def test_windows_and_bursts_too_long_for_the_table_are_refused() -> None:
         make(TwoPhaseProbabilistic, 1.0, 1024, 5)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_only_bursts_are_printed(neuron: str) -> None:
     assert "burst" not in repr(make(NEURONS[neuron], 1.0, 4))
     assert "burst=3" in repr(make(NEURONS[neuron], 1.0, 4, 3))

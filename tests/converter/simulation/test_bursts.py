@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, SHUFFLES, Noise
+from snnconvert.converter.neurons import CONVERTIBLE, SHUFFLES, Noise
 from snnconvert.converter.simulation import SpikingModel, spiking_model
 from snnconvert.converter.simulation.steps import Steps
 from snnconvert.converter.thresholds import Thresholds
@@ -49,7 +49,7 @@ def mixed(graph: PreparedGraph, neuron: str, *bursts: int, steps: int = STEPS, *
 
 
 @pytest.mark.parametrize("bursts", [(2,), (4, 1, 2), (1, 8, 1, 2)])
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_layers_and_steps_agree_bit_for_bit(
     graph: PreparedGraph, images: Tensor, neuron: str, bursts: tuple[int, ...]
 ) -> None:

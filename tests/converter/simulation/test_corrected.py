@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, Site, prepare
-from snnconvert.converter.neurons import NEURONS, SHUFFLES, Correction
+from snnconvert.converter.neurons import CONVERTIBLE, SHUFFLES, Correction
 from snnconvert.converter.simulation import SpikingModel, spiking_model
 from snnconvert.converter.thresholds import Thresholds
 
@@ -64,7 +64,7 @@ def signed() -> tuple[PreparedGraph, Tensor]:
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_layers_and_steps_agree_bit_for_bit(
     graph: PreparedGraph, images: Tensor, neuron: str, kind: str, shuffle: str
 ) -> None:
@@ -134,7 +134,7 @@ class Two(nn.Module):
         return self.head(self.hidden(self.conv(x).relu().flatten(1)).relu())
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 @settings(max_examples=15)
 @given(st.lists(st.integers(-16, 16), min_size=7, max_size=7))
 def test_a_bias_of_a_site_is_that_of_its_layer(neuron: str, sixteenths: list[int]) -> None:
@@ -157,14 +157,14 @@ def test_a_height_is_a_factor_of_the_next_layer() -> None:
         scaled.hidden.weight *= factors.repeat_interleave(16)
     graph, other = prepare(base, x[:2]), prepare(scaled, x[:2])
     found = {graph.sites[0].name: Correction(height=0.5 * factors)}
-    for neuron in NEURONS:
+    for neuron in CONVERTIBLE:
         model = convert(graph, replace(thresholds(graph), corrections=found), neuron=neuron, steps=STEPS)
         expected = convert(other, thresholds(other), neuron=neuron, steps=STEPS)
         for executor in model.executors:
             assert torch.equal(model(x, executor=executor), expected(x, executor=executor))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_changed_weights_are_those_of_the_spiking_network_alone(neuron: str) -> None:
     x = dyadic(4, 1, 6, 6, seed=2) * 4
     moved = dyadic(7, seed=5) * 4

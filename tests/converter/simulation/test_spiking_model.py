@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import DataRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import NEURONS, SHUFFLES, Noise, Place
+from snnconvert.converter.neurons import CONVERTIBLE, NEURONS, SHUFFLES, Noise, Place
 from snnconvert.converter.simulation import SpikingModel, spiking_model
 from snnconvert.converter.thresholds import Thresholds
 
@@ -30,7 +30,7 @@ def spiking(graph: PreparedGraph, neuron: str, shuffle: str = "none", steps: int
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_layers_and_steps_agree_bit_for_bit(graph: PreparedGraph, images: Tensor, neuron: str, shuffle: str) -> None:
     model = spiking(graph, neuron, shuffle)
     reference = model(images, executor="steps")
@@ -75,7 +75,7 @@ def test_spikes_depend_on_seed_and_image_not_on_the_batch(
     assert not torch.equal(model(images, index=index + 10, executor=executor), whole)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_a_small_memory_budget_changes_nothing(
     graph: PreparedGraph, images: Tensor, neuron: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_final_activation_is_applied_to_the_window_mean() -> None:
     graph = prepare(model, torch.randn(2, 3))
     assert any("stays analog" in note for note in graph.notes)
     x = torch.randn(6, 3)
-    for neuron in NEURONS:
+    for neuron in CONVERTIBLE:
         spikes = convert(graph, float_thresholds(graph), neuron=neuron, steps=16)
         assert spikes(x).min() >= 0
         assert torch.allclose(spikes(x, executor="layers"), spikes(x, executor="steps"), atol=1e-6)
@@ -170,7 +170,7 @@ def test_bad_calls_are_named(graph: PreparedGraph, images: Tensor) -> None:
     for index in (torch.arange(4), torch.rand(5)):
         with pytest.raises(DataRefused, match="one whole index for each of 5 images"):
             spiking(graph, "tpp")(images, index=index)
-    for neuron in NEURONS:
+    for neuron in CONVERTIBLE:
         with pytest.raises(DataRefused, match="the same number of images, at least one"):
             spiking(graph, neuron)(images[:0], executor="layers")
     with pytest.raises(DataRefused, match=r"takes images of torch.float64, got torch.float32"):
@@ -186,7 +186,7 @@ def test_bad_calls_are_named(graph: PreparedGraph, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_every_executor_counts_the_same_spikes(
     graph: PreparedGraph, images: Tensor, neuron: str, shuffle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_site_in_float32_differs_between_counts_and_steps_only_at_ties() -> No
     assert differ.sum() < 50
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_mixed_precision_around_a_call_changes_no_spike(neuron: str) -> None:
     torch.manual_seed(0)
     graph = prepare(
@@ -238,7 +238,7 @@ def test_mixed_precision_around_a_call_changes_no_spike(neuron: str) -> None:
         copy.deepcopy(model).half()(x.half())
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", CONVERTIBLE)
 def test_a_copy_made_after_a_run_runs(graph: PreparedGraph, images: Tensor, neuron: str) -> None:
     model = spiking(graph, neuron)
     expected = {executor: model(images, executor=executor) for executor in model.executors}

@@ -1,0 +1,160 @@
+"""Converted networks next to directly trained ones on Fashion-MNIST, one architecture, the whole test set.
+
+    python benchmarks/fashion.py                   # converts, evaluates, writes docs/fashion.json and .md
+    python benchmarks/fashion.py --show            # the table of docs/fashion.json, nothing is run
+    python benchmarks/fashion.py --repeats R/*.snn # adds networks trained with other seeds, by `snnconvert train`
+
+The ANN and the directly trained networks are the shipped ones; `snnconvert zoo spiking` prints the command that trains
+each. Conversions are calibrated on unlabelled training images (``--recipe``) and kept in ``--work``, so that a killed
+run goes on. Each network is evaluated once on the test images, which chose nothing.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from snnconvert.converter.artifact import load
+
+DOCS = Path(__file__).parents[1] / "docs"
+ANN, DATA = "zoo:fashion-small-vgg", "fashion-mnist"
+METHODS = ("lif", "mt-lif", "albsnn", "slssnn", "dsr", "qcfs")
+NEURONS, STEPS = ("two-phase", "tpp", "if"), (1, 2, 4, 8)
+COLUMNS = (
+    *("network", "T", "end to end", "levels a step", "spikes", "top-1 (95 %)", "spikes / neuron"),
+    *("synaptic operations", "MACs", "weight bits", "energy, Horowitz", "energy, Lemaire", "seconds"),
+)
+
+
+def snnconvert(*words: str) -> dict[str, Any]:
+    """Run a command with --json, and return its document."""
+    code = "import sys; from snnconvert.cli.main import main; sys.exit(main())"
+    run = subprocess.run([sys.executable, "-c", code, *words, "--json"], stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def convert(neuron: str, steps: int, recipe: str, work: Path) -> Path:
+    """Return the converted ANN, from ``work`` if it is there."""
+    path = work / f"{neuron}-T{steps}.snn"
+    if not path.exists():
+        print(f"converting to {path.stem}", file=sys.stderr, flush=True)
+        words = ["--neuron", neuron, "-T", str(steps), "--data", DATA, "--recipe", recipe, "-o", str(path), "--quiet"]
+        snnconvert("convert", ANN, *words)
+    return path
+
+
+def repeats(paths: list[Path]) -> list[dict[str, Any]]:
+    """Return the test accuracy of networks trained with other seeds."""
+    found = []
+    for path in paths:
+        training = load(path)[1]["training"]
+        top1 = snnconvert("eval", str(path), "--data", DATA, "--quiet")["snn"]["top1"]
+        steps = load(path)[0].steps
+        found.append({"method": training["method"], "steps": steps, "seed": training["seed"], "top1": top1})
+    return found
+
+
+def page(document: dict[str, Any]) -> str:
+    """Return the table in words."""
+    lines = [
+        "# Converted and directly trained networks on Fashion-MNIST",
+        "",
+        "`python benchmarks/fashion.py` converts, evaluates and writes this page (log: [fashion.json](fashion.json));",
+        "`snnconvert zoo spiking` prints the command that trains each of the directly trained networks.",
+        "",
+        f"One architecture ({ANN}: five convolutions, 12.4 million multiply-accumulates), 10,000 test images, which",
+        f"chose nothing. Conversions: recipe `{document['recipe']}` on unlabelled training images; tpp is the mean of",
+        "3 seeds. *Trained* networks saw 55,000 labelled images for 15 epochs; mt-lif, albsnn and slssnn are",
+        "reconstructions from abstracts. T is the window of a site, *end to end* the steps from image to answer;",
+        f"levels are those of one step. Operations and energy are means over the first {document['operations_images']}",
+        "test images; the two models of energy and their sources are in `snnconvert.evaluation.energy`: they compare",
+        "networks and measure no chip. Seconds were taken on one core with other jobs beside it.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+    ]
+    lines += [_line(row) for row in document["rows"]]
+    if document["repeats"]:
+        lines += ["", "Other seeds, top-1 on the test set:", ""]
+        for (method, steps), found in sorted(_grouped(document).items()):
+            values = ", ".join(f"{value:.2f}" for value in found)
+            spread = f": {mean(found):.2f} ± {stdev(found):.2f}" if len(found) > 1 else ""
+            lines.append(f"- {method}, T={steps}, seeds 0 to {len(found) - 1}: {values}{spread}")
+    lines += ["", "McNemar's exact test against the ANN (disagreements won and lost by the network):", ""]
+    ann = document["rows"][0]["name"]
+    lines += [
+        f"- {pair['second']}: {pair['only_second']} won, {pair['only_first']} lost, p = {pair['p_value']:.2g}"
+        for pair in document["pairs"]
+        if pair["first"] == ann
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _grouped(document: dict[str, Any]) -> dict[tuple[str, int], list[float]]:
+    groups: dict[tuple[str, int], list[float]] = {}
+    own = {(row["method"], row["steps"]): row["top1"] for row in document["rows"] if row["kind"] == "direct"}
+    for found in sorted(document["repeats"], key=lambda found: found["seed"]):
+        key = found["method"], found["steps"]
+        groups.setdefault(key, [own[key]]).append(found["top1"])
+    return groups
+
+
+def _line(row: dict[str, Any]) -> str:
+    def number(value: float | None, form: str = "{:,.0f}", scale: float = 1) -> str:
+        return "" if value is None else form.format(value / scale)
+
+    deviation = f" ± {row['top1_std']:.2f}" if row["top1_std"] else ""
+    words = {"ann": "ANN", "quantised": "quantised ANN", "converted": "converted, ", "direct": "trained, "}
+    name = words[row["kind"]] + (row["method"] if row["kind"] in ("converted", "direct") else "")
+    energy = row["energy"] or {}
+    cells = [
+        name,
+        number(row["steps"]),
+        number(row["end_to_end_steps"]),
+        number(row["levels_per_step"]),
+        row["spike_type"] or "",
+        f"{row['top1']:.2f}{deviation} [{row['ci95'][0]:.1f}, {row['ci95'][1]:.1f}]",
+        number(row["spikes_per_neuron"], "{:.2f}"),
+        number(row["synaptic_operations"], "{:.2f} M", 1e6),
+        number(row["macs"], "{:.2f} M", 1e6),
+        number(row["weight_bits"], "{:.2f} M", 1e6),
+        number(energy.get("horowitz-45nm"), "{:.1f} µJ", 1e6),
+        number(energy.get("lemaire"), "{:.0f} µJ", 1e6),
+        number((row["cost"] or {}).get("seconds")),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure what is asked for, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--show", action="store_true", help="print the table that was written")
+    parser.add_argument("--recipe", default="best")
+    parser.add_argument("--work", type=Path, default=Path("fashion-work"))
+    parser.add_argument("--repeats", type=Path, nargs="*", default=[])
+    parser.add_argument("--report", type=Path, help="write the report, too")
+    options = parser.parse_args()
+    log = DOCS / "fashion.json"
+    if not options.show:
+        options.work.mkdir(parents=True, exist_ok=True)
+        converted = [str(convert(neuron, t, options.recipe, options.work)) for neuron in NEURONS for t in STEPS]
+        report = [] if options.report is None else ["--report", str(options.report)]
+        found = snnconvert("eval", *converted, "--beside", ",".join(METHODS), "--data", DATA, "--seeds", "3", *report)
+        document = {
+            "recipe": options.recipe,
+            "operations_images": next(row["operations_images"] for row in found["rows"] if row["operations_images"]),
+            "rows": found["rows"],
+            "pairs": found["pairs"],
+            "repeats": repeats(options.repeats),
+        }
+        log.write_text(json.dumps(document, indent=1) + "\n")
+        log.with_suffix(".md").write_text(page(document))
+    print(page(json.loads(log.read_text())))
+
+
+if __name__ == "__main__":
+    main()
