@@ -99,6 +99,7 @@ def train(
     chosen = training.method(method, settings or [], steps)
     plan = Plan(epochs, rate, decay, seed, shift, flip)
     plan.check()
+    path = training.destination_of(output, chosen, arch, steps, force)
     course = training.open_course(
         out,
         chosen,
@@ -114,6 +115,5 @@ def train(
         mixed=not exact,
         device=where,
     )
-    path = training.destination_of(output, chosen, arch, steps, force)
     document, table = training.train(out, course, path, command_of(context))
     out.result(document, table)

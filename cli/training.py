@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from snnconvert.converter import processes
 from snnconvert.converter.artifact import load, save
 from snnconvert.converter.errors import DataRefused, Refused, UsageError, choice
 from snnconvert.converter.precision import computes_bfloat16
+from snnconvert.converter.tensor_file import write_tensors
 from snnconvert.model_zoo import ImageData, Preprocessing, find_architecture, open_dataset
 from snnconvert.model_zoo.baselines import METHODS, Method
 from snnconvert.model_zoo.baselines.trainee import Trainee
@@ -157,7 +158,7 @@ def train(out: Output, course: Course, path: Path, command: str) -> tuple[dict[s
     Args:
         command: the words that train the same network, which the file keeps.
     """
-    checkpoint, log = path.with_name(path.name + ".checkpoint"), path.with_suffix(".jsonl")
+    checkpoint, log = (path.with_name(path.name + ending) for ending in (".checkpoint", ".jsonl"))
     trainer = Trainer(course.trainee, course.plan, course.images, checkpoint)
     started = time.monotonic()
     history = trainer.run(_Report(out, trainer, log))
@@ -167,8 +168,8 @@ def train(out: Output, course: Course, path: Path, command: str) -> tuple[dict[s
             save(path, course.trainee.spiking(), about)
         else:
             learned = course.trainee.body.state_dict()  # on a GPU the model's own norms were left behind
-            tensors = {name: learned.get(name, t).cpu().contiguous() for name, t in course.model.state_dict().items()}
-            save_file(tensors, path, {"training": json.dumps(about["training"])})
+            tensors = {name: learned.get(name, t) for name, t in course.model.state_dict().items()}
+            write_tensors(path, tensors, "training", about["training"])
         checkpoint.unlink(missing_ok=True)
     training = about["training"]
     rows = [

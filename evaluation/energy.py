@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from snnconvert.converter.errors import UsageError, choice
 from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.simulation import SpikingModel
@@ -228,7 +230,11 @@ class Storage:
 
 
 def weight_bits(model: SpikingModel) -> Storage:
-    """Return the bits of stored numbers: numbers times the bits of their type, summed over tensors."""
+    """Return the bits of stored numbers: numbers times the bits of their type, summed over tensors.
+
+    A binarised tensor [outputs, ...], in which all weights of an output have one magnitude, takes a bit for each weight
+    and a number for each output.
+    """
     names = {str(node.target) for node in model.schedule.graph.nodes if node.op == "get_attr"}
     weights = [attribute(model.network.module, name) for name in names]
     neurons = model.network.neurons.values()
@@ -237,5 +243,11 @@ def weight_bits(model: SpikingModel) -> Storage:
     return Storage(*(sum(_bits(x) for x in part if x is not None) for part in (weights, thresholds, corrections)))
 
 
-def _bits(tensor: Any) -> int:
-    return 8 * int(tensor.numel()) * int(tensor.element_size())
+def _bits(tensor: Tensor) -> int:
+    word = 8 * tensor.element_size()
+    whole = word * tensor.numel()
+    if tensor.ndim < 2 or tensor.is_complex() or not tensor.numel():
+        return whole
+    magnitudes = tensor.abs().flatten(1)
+    alike = bool((magnitudes == magnitudes[:, :1]).all())
+    return min(whole, tensor.numel() + word * len(tensor)) if alike else whole

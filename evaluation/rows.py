@@ -80,7 +80,6 @@ def spiking_row(name: str, model: SpikingModel, about: dict[str, Any], found: Ev
     """
     training = about.get("training")
     neurons = sum(site.neurons for site in counted.sites)
-    bits = (training or {}).get("weight_bits")
     return Row(
         name=name,
         kind="converted" if training is None else "direct",
@@ -101,7 +100,7 @@ def spiking_row(name: str, model: SpikingModel, about: dict[str, Any], found: Ev
         synaptic_operations=counted.synaptic_operations,
         macs=counted.macs(),
         operations_images=counted.images,
-        weight_bits=weight_bits(model).weights if bits is None else bits,
+        weight_bits=weight_bits(model).weights,
         energy={name: energy(counted, name).snn.picojoules for name in ENERGY_MODELS},
         cost=_cost(about),
         answers=found.marks.answers,

@@ -196,7 +196,7 @@ class Albsnn(MultiThresholdLif):
     budget: float = 0.1
     tolerance: float = 1.0
     warm_up: float = 0.2
-    settle: float = 0.6
+    settle: float = 0.4
     patience: int = 10
 
     def check(self, steps: int) -> None:

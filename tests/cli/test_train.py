@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
     assert again.code == 0, again.stderr
     assert "epoch 1/2" not in again.stderr
     assert not checkpoint.exists()
-    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "a.snn.jsonl").read_text().splitlines()) == 2
     (one, _), (other_network, _) = load(tmp_path / "whole.snn"), load(tmp_path / "a.snn")
     pairs = zip(one.state_dict().values(), other_network.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

@@ -125,6 +125,20 @@ def test_a_memory_has_a_size() -> None:
         sram_access(-1)
 
 
+def test_the_bits_of_binarised_weights() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    example = torch.randn(2, 3, 6, 6)
+    net(example)
+    whole = 32 * sum(p.numel() for p in net.parameters())
+    with torch.no_grad():
+        net[2].weight.copy_(net[2].weight.sign() * torch.rand(5, 1, 1, 1))  # type: ignore[operator, union-attr]
+    graph = prepare(net, example)
+    thresholds = Thresholds({site.name: torch.ones(1) for site in graph.sites}, None, "stated", "layer")
+    found = weight_bits(convert(graph, thresholds, neuron="if", steps=2)).weights
+    assert found == whole - 31 * 5 * 4 * 9 + 32 * 5
+
+
 def test_the_bits_of_a_network() -> None:
     graph = prepare(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), torch.randn(2, 3))
     thresholds = Thresholds({"1": torch.ones(4)}, None, "given", "channel")

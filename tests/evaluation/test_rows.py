@@ -88,8 +88,6 @@ def test_a_directly_trained_network() -> None:
     assert (made.kind, made.method) == ("direct", "mt-lif")
     assert made.cost == {"kind": "training", "seconds": 7.0, "images": 50, "epochs": 15}
     assert made.weight_bits == 32 * (18 + 2 + 18 * 3 + 3)
-    binarised = {"training": TRAINED["training"] | {"weight_bits": 77}}
-    assert row(model, binarised, alone=True).weight_bits == 77
 
 
 def test_what_an_artefact_does_not_say_is_unknown() -> None:

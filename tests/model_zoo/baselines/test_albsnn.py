@@ -120,10 +120,19 @@ def test_signs_turn_after_so_many_epochs_without_a_gain(net: nn.Module, images: 
     for path in INNER:
         rule._parts(path)[1].grad = torch.ones_like(rule._parts(path)[1])
     turns = []
-    for top1 in (30 + 1 / 3, 30 + 1 / 3, 30 + 1 / 3, 30 + 1 / 3, 30.0, 31.0, 31.0, 31.0):
+    for top1 in (100 / 3, 100 / 3, 100 / 3, 100 / 3, 30.0, 34.0, 34.0, 34.0):
         found = rule.after_epoch(Epoch(0.5, 1.0, top1), None, None)  # type: ignore[arg-type]
         turns.append(found["turned"])
     assert turns == [0, 0, 3, 0, 3, 0, 0, 3]  # one weight of each layer
+
+
+def test_signs_that_lower_the_loss_stay(net: nn.Module, images: Tensor) -> None:
+    rule = selection(net, images, budget=1e9, warm_up=0.0, settle=1.0, patience=1)
+    told(rule, 0.5, 50.0)
+    for path in INNER:
+        weight = rule._parts(path)[1]
+        weight.grad = -binarised(weight.detach())
+    assert rule.after_epoch(Epoch(0.5, 1.0, 50.0), None, None)["turned"] == 0  # type: ignore[arg-type]
 
 
 def test_turning_signs_lowers_the_loss_to_first_order(net: nn.Module, images: Tensor) -> None:

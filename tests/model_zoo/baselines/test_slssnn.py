@@ -46,7 +46,7 @@ def test_it_learns_through_thresholds_at_their_least() -> None:
     neuron = BlockNeuron(1.0, 4).train()
     with torch.no_grad():
         neuron.theta.value.fill_(-1.0)
-    assert float(neuron.theta()) == pytest.approx(0.01)
+    assert float(neuron.theta().detach()) == pytest.approx(0.01)
     neuron(torch.tensor([2.0])).sum().backward()
     assert float(neuron.theta.value.grad) == 1.0
     assert float(neuron.eval().units().theta) == float(torch.tensor(0.01).half())
