@@ -122,7 +122,7 @@ def _ann(out: Output, subject: Subject) -> _Ann:
     if reference is None:
         return _Ann("")
     model, about = load(reference)
-    return _Ann(str(about["model"].get("name")), str(reference), model.ann.eval())
+    return _Ann(str(about["model"].get("name")), str(reference), model.ann)
 
 
 def _stated(out: Output, name: str, given: Preprocessing) -> nn.Module:

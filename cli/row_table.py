@@ -2,12 +2,12 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from snnconvert.converter.errors import Refused
+from snnconvert.converter.whole_file import written_whole
 from snnconvert.evaluation import ENERGY_MODELS, Row
 
 from .output import Table
@@ -87,13 +87,8 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(text, list(lines[0]))
     writer.writeheader()
     writer.writerows(lines)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with written_whole(path) as part:
         part.write_text(text.getvalue(), newline="")
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def recognise_csv(path: Path) -> None:

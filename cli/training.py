@@ -21,6 +21,7 @@ from snnconvert.converter.artifact import load, save
 from snnconvert.converter.errors import DataRefused, Refused, UsageError, choice
 from snnconvert.converter.precision import computes_bfloat16
 from snnconvert.converter.tensor_file import write_tensors
+from snnconvert.converter.whole_file import written_whole
 from snnconvert.model_zoo import ImageData, Preprocessing, find_architecture, open_dataset
 from snnconvert.model_zoo.baselines import METHODS, Method
 from snnconvert.model_zoo.baselines.trainee import Trainee
@@ -193,7 +194,8 @@ class _Report:
         """Say it, and write all records so far."""
         if processes.rank():
             return
-        self.log.write_text("".join(json.dumps(one) + "\n" for one in self.trainer.history))
+        with written_whole(self.log) as part:
+            part.write_text("".join(json.dumps(one) + "\n" for one in self.trainer.history))
         left = record["seconds"] * (record["epochs"] - record["epoch"])
         self.out.talk(
             f"epoch {record['epoch']}/{record['epochs']}",

@@ -237,7 +237,7 @@ def _decode_graph(tensors: dict[str, Tensor], document: dict[str, Any]) -> fx.Gr
         nodes[encoded["name"]] = _decode_node(graph, encoded, nodes, targets)
     graph.output_node()  # raises where there is none
     graph.lint()
-    return fx.GraphModule(root, graph)
+    return fx.GraphModule(root, graph).eval()
 
 
 def _check_biases(module: fx.GraphModule) -> None:

@@ -6,8 +6,6 @@ the hash, so that a bit that changed on the way is found instead of simulated.
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import ArtefactRefused, UsageError
+from .whole_file import written_whole
 
 _HASH = "sha256"
 
@@ -38,24 +37,11 @@ def write_tensors(path: Path | str, tensors: dict[str, Tensor], key: str, docume
             "leave it out, or write it as text",
         ) from error
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            save_file(tensors, name, {key: text, _HASH: _hash(tensors, text)})
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        with written_whole(path) as part:
+            save_file(tensors, part, {key: text, _HASH: _hash(tensors, text)})
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtefactRefused(f"cannot write {path}: {reason}", "choose another place with -o") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _hash(tensors: dict[str, Tensor], text: str) -> str:

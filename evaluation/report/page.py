@@ -1,9 +1,7 @@
 """The page: tables and plots put into the template, and written whole or not at all."""
 
-import os
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from snnconvert.converter.errors import UsageError
+from snnconvert.converter.whole_file import written_whole
 
 from . import plots, site_plots, tables
 from .content import NetworkDetail, Report
@@ -44,15 +43,9 @@ def write(path: Path | str, report: Report) -> None:
         UsageError: the folder does not exist or cannot be written, or ``path`` is a folder.
     """
     path, page = Path(path), render(report).encode(errors="replace")
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
+        with written_whole(path) as part:
             part.write_bytes(page)
-            os.replace(part, path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
     except OSError as error:
         raise UsageError(
             f"cannot write the report {path}: {error.strerror or error}", "name a file in a folder that exists"
