@@ -1,7 +1,6 @@
 """Augmentation of a batch of small images, each shifted and flipped on its own."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -16,8 +15,8 @@ def augment(images: Tensor, generator: torch.Generator, *, fill: Tensor, shift: 
         flip: whether left and right mean the same.
     """
     count, channels, height, width = images.shape
-    fill = fill.to(images)[:, None, None]
-    padded = F.pad(images - fill, (shift,) * 4) + fill
+    padded = fill.to(images)[:, None, None].repeat(count, 1, height + 2 * shift, width + 2 * shift)
+    padded[:, :, shift : shift + height, shift : shift + width] = images
     moved = torch.randint(0, 2 * shift + 1, (2, count), generator=generator)
     rows = moved[0, :, None] + torch.arange(height)
     columns = moved[1, :, None] + torch.arange(width)

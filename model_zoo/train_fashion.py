@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .augment import augment
 from .cifar_resnet import CifarResNet
 from .idx import read_idx
 
@@ -28,22 +29,10 @@ def load(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     return ((images[:, None].float() / 255) - MEAN) / STD, labels
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to two pixels and flip half of them; shape [batch, 1, 28, 28] is kept."""
-    count, _, height, width = images.shape
-    padded = F.pad(images, (2, 2, 2, 2), value=-MEAN / STD)
-    shift = torch.randint(0, 5, (2, count), generator=generator)
-    rows = shift[0, :, None] + torch.arange(height)
-    columns = shift[1, :, None] + torch.arange(width)
-    flip = torch.rand(count, generator=generator) < 0.5
-    columns[flip] = columns[flip].flip(1)
-    return padded[torch.arange(count)[:, None, None], 0, rows[:, :, None], columns[:, None, :]][:, None]
-
-
 def train(images: Tensor, labels: Tensor, *, epochs: int, batch: int, rate: float, seed: int) -> CifarResNet:
     """Return ResNet-8 after ``epochs`` passes over ``images`` [count, 1, 28, 28], printing the loss of each."""
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator, black = torch.Generator().manual_seed(seed), torch.tensor([-MEAN / STD])
     model = CifarResNet(8, in_channels=1)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -54,7 +43,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, batch: int, rate: floa
         for chosen in torch.split(torch.randperm(len(images), generator=generator), batch)[: len(images) // batch]:
             warm = min(1.0, (step + 1) / (steps * 0.05))
             optimiser.param_groups[0]["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-            loss = F.cross_entropy(model(augment(images[chosen], generator)), labels[chosen])
+            loss = F.cross_entropy(model(augment(images[chosen], generator, fill=black)), labels[chosen])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
