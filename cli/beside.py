@@ -79,6 +79,8 @@ class Comparison:
 def compare(out: Output, chosen: Chosen, conditions: Conditions, expected: Calibration | None = None) -> Comparison:
     """Evaluate each artefact, count its operations, and compare them; errors are those of `measure_subject`.
 
+    An average pool of spikes counts as part of the synapses behind it: a factor of their weights, no work of its own.
+
     Args:
         expected: a calibration to compare the images with, for the artefacts to evaluate and not for those beside them.
     """
@@ -87,7 +89,7 @@ def compare(out: Output, chosen: Chosen, conditions: Conditions, expected: Calib
         subject = open_subject(path, conditions)
         measured = measure_subject(out, subject, None if path in chosen.others else expected)
         few = min(COUNTED, measured.evaluation.images)
-        counted = operations(subject.model, subject.batches(out, few, f"operations of {path.name}"))
+        counted = operations(subject.model, subject.batches(out, few, f"operations of {path.name}"), fold_pools=True)
         found.append((subject, measured, counted))
     names = labels([measured for _, measured, _ in found])
     networks = [Network(name, *each) for name, each in zip(names, found, strict=True)]

@@ -35,7 +35,8 @@ def of_artefact(path: Path) -> Contents:
     }
     rows = [(name, _words(value)) for name, value in audit.items() if value and name not in ("sites", "notes")]
     source = {name: value for name, value in thresholds.source.items() if name != "corrections"}
-    rows += [("thresholds", f"{thresholds.rule} per {thresholds.per}, from {_words(source)}")]
+    origin = f", from {_words(source)}" if source else ""
+    rows += [("thresholds", f"{thresholds.rule} per {thresholds.per}{origin}")]
     rows += [("corrected", _words(step)) for step in thresholds.source.get("corrections", [])]
     rows += [("weights", f"{len(thresholds.weights)} tensors changed")] * bool(thresholds.weights)
     elsewhere = ("calibration", "recipe", "search", "adequacy", "attribution")

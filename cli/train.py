@@ -87,7 +87,8 @@ def train(
     """Train a spiking network from random weights, as a baseline for converted ones.
 
     The test images are not looked at: `snnconvert eval` does. A killed run goes on from its checkpoint when it is
-    started again; beside the output a .jsonl file logs every epoch.
+    started again; beside the output a .jsonl file logs every epoch. Dropout is left out. Under torchrun, processes
+    share each batch, and batch norm sees the share of its process.
     """
     out = Output(json=json, quiet=quiet)
 

@@ -65,13 +65,13 @@ def run(x: Tensor, theta: Tensor, weights: Tensor, neuron: Steps) -> tuple[Tenso
 
 
 def run_back(slopes: Tensor, mean: Tensor, theta: Tensor, weights: Tensor, neuron: Steps) -> tuple[Tensor, Tensor]:
-    """Return the slopes by the currents [T, ...], the same at every step, and that by theta [1]."""
+    """Return the slope by the current of any step [...], and that by theta [1], from the ``slopes`` [T, ...]."""
     g = torch.zeros_like(mean)
     for slope, weight in zip(slopes.float().unbind(), weights.unbind(), strict=True):
         g = g + weight * slope
     cap = neuron.tau * neuron.height * theta
     by_current = (g * ((mean >= 0) & (mean <= cap)) / neuron.tau).to(slopes.dtype)
-    return stacked([by_current] * len(weights)), (g * (mean > cap)).sum().reshape(1) * (len(weights) / neuron.height)
+    return by_current, (g * (mean > cap)).sum().reshape(1) * (len(weights) / neuron.height)
 
 
 _RUN, _RUN_BACK = Fused(run), Fused(run_back, exact=False)
@@ -91,7 +91,8 @@ class Representation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         """Return the slopes by the currents and by theta; see `run_back`."""
-        return *_RUN_BACK(slopes[0], *ctx.saved_tensors, ctx.neuron), None, None
+        by_current, by_theta = _RUN_BACK(slopes[0], *ctx.saved_tensors, ctx.neuron)
+        return stacked([by_current] * len(slopes[0])), by_theta, None, None
 
 
 class DsrNeuron(TrainedNeuron):
