@@ -180,7 +180,7 @@ def _weight(body: fx.GraphModule, node: fx.Node) -> Tensor:
 
 @dataclass(frozen=True)
 class Albsnn(MultiThresholdLif):
-    """Settings of `albsnn`: those of `mt-lif`, and
+    """Settings of `albsnn`: those of `mt-lif`, for one step with twice as many thresholds, and
 
     Args:
         budget: what binarising may add to the loss by the estimators, in units of the loss.
@@ -193,10 +193,12 @@ class Albsnn(MultiThresholdLif):
     name: ClassVar[str] = "albsnn"
     about: ClassVar[str] = "adaptive local binarisation (Pei et al. 2022; reconstruction from the abstract)"
 
+    threshold: float = 0.25
+    thresholds: int = 8
     budget: float = 0.1
     tolerance: float = 1.0
     warm_up: float = 0.2
-    settle: float = 0.4
+    settle: float = 0.6
     patience: int = 10
 
     def check(self, steps: int) -> None:
