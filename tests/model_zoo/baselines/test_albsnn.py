@@ -170,7 +170,10 @@ def test_without_a_budget_it_is_mt_lif_bit_for_bit(net: nn.Module, images: Tenso
     with torch.no_grad():
         net.get_parameter("b.weight")[0, 0, 0, 0] = 1.75  # a weight beyond 1 is only cut in a binarised layer
     found = []
-    for method in (MultiThresholdLif(), Albsnn(budget=0.0, warm_up=0.0, settle=1.0)):
+    for method in (
+        MultiThresholdLif(),
+        Albsnn(budget=0.0, warm_up=0.0, settle=1.0, threshold=0.5, thresholds=4),
+    ):
         start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         found.append(trained(net, images, method).prepared().module.state_dict())
         net.load_state_dict(start)
