@@ -2,7 +2,7 @@
 
     y = (lambda / L) clip(floor(L x / lambda + 1/2), 0, L) - sigma n,   n ~ N(0, 1), while it learns only
 
-with a straight-through floor, so dy/dx = 1[0 <= x <= lambda] and dy/dlambda is what is left of the formula. lambda is
+with a straight-through floor, so dy/dx = 1[0 <= x <= lambda], dy/dlambda = (y - x dy/dx) / lambda. lambda is
 learned, one a site, and becomes theta as it is: two-phase neurons at T = L fire y's levels exactly. The trained network
 is written as that two-phase network; its ANN, with activations min(max(x, 0), lambda), converts to other neurons and T
 with the rule ``cap``. Source: Bu et al., ICLR 2022 (arXiv 2303.04347). sigma, 0 by default, is the residual error of
@@ -21,19 +21,40 @@ from torch import Tensor, fx
 
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import UsageError, choice
+from snnconvert.converter.fused import Fused
 from snnconvert.converter.simulation import SpikingModel
 
 from .method import Epoch, Method, Rule, Scale, TrainedNeuron, Units
+from .slssnn import block
 
 NOISE_STEPS = 4
 """T of the integrate-and-fire neurons whose residual error is modelled."""
 
 
-def clip_floor_shift(x: Tensor, cap: Tensor, levels: int) -> Tensor:
-    """Return (lambda / L) clip(floor(L x / lambda + 1/2), 0, L), with a straight-through floor; ``cap`` is [1]."""
-    v = (x / cap).clamp(0, 1) * levels
-    rounded = v + ((v + 0.5).floor() - v).detach()
-    return rounded * (cap / levels)
+def run_back(slope: Tensor, x: Tensor, cap: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Return the slopes by ``x`` and by lambda, ``cap`` [1], from that by y."""
+    dy_dx, x = (x >= 0) & (x <= cap), x.to(cap.dtype)
+    dy_dcap = (block(x, cap, levels) - x * dy_dx) / cap
+    return slope * dy_dx, (slope * dy_dcap).sum().reshape(1)
+
+
+_BLOCK, _RUN_BACK = Fused(block), Fused(run_back, exact=False)
+
+
+class ClipFloorShift(torch.autograd.Function):
+    """The quantised activation, and the gradient past its floor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cap: Tensor, levels: int) -> Tensor:
+        """Return y of ``x``; ``cap`` is lambda, [1], ``levels`` is L."""
+        ctx.save_for_backward(x, cap)
+        ctx.levels = levels
+        return _BLOCK(x, cap, levels)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        """Return the slopes; see `run_back`."""
+        return *_RUN_BACK(slopes[0], *ctx.saved_tensors, ctx.levels), None
 
 
 class QcfsNeuron(TrainedNeuron):
@@ -53,10 +74,8 @@ class QcfsNeuron(TrainedNeuron):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the quantised activation of ``x`` [batch, ...]."""
-        y = clip_floor_shift(x.float(), self.scale(), self.levels)
-        if self.training and bool(self.sigma):
-            y = y - self.sigma * torch.randn_like(y)
-        return y.to(x.dtype)
+        y: Tensor = ClipFloorShift.apply(x, self.scale(), self.levels)  # type: ignore[no-untyped-call]
+        return y - (self.sigma * torch.randn_like(y)).to(y) if self.training and bool(self.sigma) else y
 
     def units(self) -> Units:
         """Return the neurons after training."""

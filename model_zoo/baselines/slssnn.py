@@ -24,8 +24,11 @@ from .method import Method, Scale, TrainedNeuron, Units
 
 
 def block(z: Tensor, theta: Tensor, steps: int) -> Tensor:
-    """Return a = (theta / T) clip(floor(T z / theta + 1/2), 0, T) of mean currents ``z`` [...]; ``theta`` is [1]."""
-    return (theta / steps * (steps / theta * z.float() + 0.5).floor().clamp(0, steps)).to(z.dtype)
+    """Return a = (theta / T) clip(floor(T z / theta + 1/2), 0, T) of mean currents ``z`` [...]; ``theta`` is [1].
+
+    Half precision is computed with in the type of ``theta``.
+    """
+    return (theta / steps * (steps / theta * z + 0.5).floor().clamp(0, steps)).to(z.dtype)
 
 
 _BLOCK = Fused(block)

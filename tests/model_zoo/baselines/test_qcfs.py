@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph.sites import site_of
 from snnconvert.model_zoo.baselines.method import Epoch
-from snnconvert.model_zoo.baselines.qcfs import Qcfs, QcfsNeuron, clip_floor_shift
+from snnconvert.model_zoo.baselines.qcfs import ClipFloorShift, Qcfs, QcfsNeuron
 from snnconvert.model_zoo.baselines.trainee import Trainee
 
 
@@ -22,14 +22,14 @@ from snnconvert.model_zoo.baselines.trainee import Trainee
 def test_levels_are_numpys(sixteenths: list[int], levels: int, cap: float) -> None:
     x = np.array(sixteenths) / 16
     expected = cap / levels * np.clip(np.floor(levels * x / cap + 0.5), 0, levels)
-    assert clip_floor_shift(torch.from_numpy(x), torch.tensor([cap]).double(), levels).tolist() == expected.tolist()
+    assert ClipFloorShift.apply(torch.from_numpy(x), torch.tensor([cap]).double(), levels).tolist() == expected.tolist()
 
 
 def test_gradients_by_the_formula() -> None:
     torch.manual_seed(0)
     x, slopes = (torch.randn(300) * 3).double(), torch.randn(300).double()
     cap = torch.tensor([2.0], requires_grad=True, dtype=torch.float64)
-    y = clip_floor_shift(x.requires_grad_(), cap, 4)
+    y = ClipFloorShift.apply(x.requires_grad_(), cap, 4)
     (y * slopes).sum().backward()
     inside = (x >= 0) & (x <= 2)
     assert torch.allclose(x.grad, slopes * inside)
