@@ -3,13 +3,14 @@
 Commands import this module late, because it imports torch.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from snnconvert.calibration import Calibration
 from snnconvert.converter import processes
-from snnconvert.converter.errors import Refused
+from snnconvert.converter.errors import Refused, UsageError
 from snnconvert.converter.thresholds import alike, norms
 from snnconvert.evaluation import (
     Operations,
@@ -101,9 +102,11 @@ def check_files(csv: Path | None, report: Path | None) -> None:
     """Check that the files can be written: that there is nothing yet, or what an earlier run wrote.
 
     Raises:
-        UsageError: a folder is there.
+        UsageError: a folder is there, nothing can be written there, or both are one file.
         Refused: something else is there.
     """
+    if csv is not None and report is not None and csv.resolve() == report.resolve():
+        raise UsageError(f"--csv and --report are both {csv}", "name two files")
     if processes.rank():
         return
     if csv is not None:
@@ -144,7 +147,18 @@ def _rows(out: Output, networks: list[Network]) -> list[Row]:
         spiking_row(each.label, each.subject.model, each.subject.about, each.measured.evaluation, each.counted)
         for each in networks
     ]
-    return [*_ann_rows(networks), *_quantised_rows(out, networks), *spiking]
+    return _distinct([*_ann_rows(networks), *_quantised_rows(out, networks), *spiking])
+
+
+def _distinct(rows: list[Row]) -> list[Row]:
+    """Number the rows that share a name, such as ANNs of one architecture with different weights."""
+    shared = {name for name, count in Counter(row.name for row in rows).items() if count > 1}
+    numbers: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        numbers[row.name] += 1
+        found.append(replace(row, name=f"{row.name} #{numbers[row.name]}") if row.name in shared else row)
+    return found
 
 
 def _ann_rows(networks: list[Network]) -> list[Row]:

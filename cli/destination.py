@@ -1,5 +1,6 @@
 """Where an output goes, and what it may overwrite."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def writable(path: Path, *, force: bool, recognise: Callable[[Path], object], fl
         flag: that states the path, for messages.
 
     Raises:
-        UsageError: ``path`` is a folder, or exists and ``force`` was not given.
+        UsageError: ``path`` is a folder, exists and ``force`` was not given, or lies where nothing can be written.
         Refused: ``path`` exists and is of another kind.
     """
     if path.is_dir():
@@ -43,5 +44,11 @@ def writable(path: Path, *, force: bool, recognise: Callable[[Path], object], fl
                 f"{path} exists and is not an earlier output, so it is not overwritten ({error.message})",
                 f"state another file with {flag}",
             ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {path.parent}: {error.strerror or error}", f"state another file with {flag}"
+        ) from error

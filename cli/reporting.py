@@ -41,6 +41,7 @@ def make_report(found: Comparison) -> Report:
 
 def _detail(network: Network) -> NetworkDetail:
     model, about = network.subject.model, network.subject.about
+    bursts = model.thresholds.bursts
     curve = [point for point in about.get("search", {}).get("curve", []) if point["neuron"] == model.neuron]
     return NetworkDetail(
         name=network.label,
@@ -50,7 +51,7 @@ def _detail(network: Network) -> NetworkDetail:
                 "neurons": site.neurons,
                 "spikes": site.spikes,
                 "rate": site.rate,
-                "threshold": _thresholds(model.thresholds.values[site.name]),
+                "threshold": _thresholds(model.thresholds.values[site.name] / bursts.get(site.name, 1)),
             }
             for site in network.counted.sites
         ],
@@ -110,6 +111,8 @@ def _notes(rows: list[Row]) -> list[str]:
         f"Spikes, synaptic operations and energy are means over the first {counted} of these images.",
         "Energy is a model's, with 32-bit numbers, not a chip's: horowitz-45nm has arithmetic, lemaire memory too.",
         "What is constant over time, such as the first layer on the image, is counted anew at every step.",
+        "Average pools of spikes are part of the synapses behind them.",
+        "Weights count 32 bits each, binarised ones one bit and a number for each output channel.",
     ]
     if seeds > 1:
         notes.append(
@@ -121,6 +124,6 @@ def _notes(rows: list[Row]) -> list[str]:
             "A quantised ANN has the ANN's weights, and activations rounded to T + 1 levels by the thresholds of a "
             "network converted from it, with no other correction; the energy models do not price it."
         )
-    if any(row.cost is None and row.kind != "ann" and row.kind != "quantised" for row in rows):
+    if any(row.kind in ("converted", "direct") and (row.cost or {}).get("seconds") is None for row in rows):
         notes.append("Where no cost is given, the artefact does not say what it took to make it.")
     return notes

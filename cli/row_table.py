@@ -27,20 +27,21 @@ _UNITS = {
 
 def table(title: str, rows: Sequence[Row]) -> Table:
     """Return the rows in words; what does not apply or is not known is left empty."""
-    columns = ("network", "kind", "method", "T", "end to end", "levels/step", "top-1", "95 % interval")
-    counted = ("spikes/neuron", "synaptic ops", "MACs", *ENERGY_MODELS, "made in")
-    return Table(title, (*columns, *counted), [_words(row) for row in rows], words=3)
+    columns = ("network", "kind", "method", "spikes", "T", "end to end", "levels/step", "top-1", "95 % interval")
+    counted = ("spikes/neuron", "synaptic ops", "MACs", *ENERGY_MODELS, "weights", "made in")
+    return Table(title, (*columns, *counted), [_words(row) for row in rows], words=4)
 
 
 def _words(row: Row) -> tuple[str, ...]:
     return (
-        *(row.name, row.kind, row.method),
+        *(row.name, row.kind, row.method, row.spike_type or ""),
         *(_optional(value) for value in (row.steps, row.end_to_end_steps, row.levels_per_step)),
         f"{row.top1:.2f}" + (f" ± {row.top1_std:.2f}" if row.top1_std else ""),
         f"[{row.ci95[0]:.1f}, {row.ci95[1]:.1f}]",
         _optional(row.spikes_per_neuron, ".3f"),
         *(engineering(value) for value in (row.synaptic_operations, row.macs)),
         *(engineering(_joules(row, name), "J") for name in ENERGY_MODELS),
+        engineering(row.weight_bits, "bit"),
         engineering((row.cost or {}).get("seconds"), "s"),
     )
 

@@ -8,14 +8,17 @@ import typer
 from . import options
 from .output import Output
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A .snn or .calib file.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="A .snn or .calib file, or a shipped network (zoo:NAME).")]
 
 
 def show(file: File, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Say how an artefact was made, and list its sites with their thresholds."""
     out = Output(json=json, quiet=quiet)
 
+    from snnconvert.model_zoo import shipped
+
     from . import contents
 
-    document, tables = contents.of_calibration(file) if file.suffix == ".calib" else contents.of_artefact(file)
+    path = shipped().get(file.removeprefix("zoo:"), Path(file))
+    document, tables = contents.of_calibration(path) if path.suffix == ".calib" else contents.of_artefact(path)
     out.result(document, *tables)

@@ -43,7 +43,7 @@ ELSEWHERE = ("output", "json", "quiet", "force", "device", "workers", "data_dir"
 
 
 def command_of(context: typer.Context) -> str:
-    """Return the words that train the same network anywhere: all that is not the default."""
+    """Return the words that train the same network: all that is not the default and no matter of the machine."""
     words = ["snnconvert", "train"]
     for parameter in context.command.params:
         name, value = str(parameter.name), context.params[str(parameter.name)]

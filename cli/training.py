@@ -113,6 +113,9 @@ def open_course(
         raise DataRefused(
             f"{held} images for validation leave {total - held} of {total} to train on", "change --validation"
         )
+    if 2 * plan.shift >= min(preprocessing.size[1:]):
+        size = "x".join(map(str, preprocessing.size[1:]))
+        raise UsageError(f"--shift {plan.shift} moves images of {size} out of sight", "state fewer pixels")
     black = tuple(-m / s for m, s in zip(preprocessing.mean, preprocessing.std, strict=True))
     plan = replace(plan, mixed=mixed and computes_bfloat16(device), fill=black)
     torch.manual_seed(plan.seed)
@@ -141,6 +144,8 @@ def destination_of(output: Path | None, chosen: Method, arch: str, steps: int, f
     """Return the file to write: a .snn artefact, or the weights of an ANN."""
     name = f"-{chosen.name}-T{steps}.snn" if chosen.spikes else "-ann.safetensors"
     path = output or destination.beside(arch, name)
+    if path.suffix != Path(name).suffix:
+        raise UsageError(f"{chosen.name} writes a {Path(name).suffix} file, got -o {path}")
     if processes.rank() == 0:
         destination.writable(path, force=force, recognise=load if chosen.spikes else _weights)
     return path
@@ -216,6 +221,7 @@ def _about(course: Course, history: list[dict[str, Any]], command: str) -> dict[
             "split": course.data.split,
             "images": course.counts[0],
             "validation": {"images": course.counts[1], "top1": history[-1]["validation_top1"]},
+            "processes": processes.count(),
             "seconds": round(sum(record["seconds"] for record in history), 1),
             **asdict(course.plan),
         },

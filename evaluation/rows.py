@@ -34,7 +34,7 @@ class Row:
         top1: percent, the mean over ``seeds``; ``top1_std`` its sample deviation, ``ci95`` its Wilson interval.
         spikes_per_neuron: fired in a window, mean per image; as ``synaptic_operations`` and ``macs``, multiply-
             accumulates on values that are no spikes, on the first ``operations_images`` images.
-        weight_bits: stored bits of weights and biases.
+        weight_bits: of weights and biases at 32 bits each, binarised weights at one; a file may hold them in fewer.
         energy: picojoules an image by the name of the model.
         cost: of making it: "kind", which is "training" or "calibration", "seconds", "images" and "epochs".
     """

@@ -11,12 +11,14 @@ from snnconvert.converter.errors import ArtefactRefused, ModelRefused, UsageErro
 
 from .architecture import Architecture
 from .architectures import LIBRARIES, find_architecture
+from .baselines import METHODS
 from .fingerprint import class_count, shapes_of
 from .importing import import_factory
 from .index import index
 from .matching import mismatches
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from .recognition import recognise
+from .spiking import shipped
 from .weights import SUFFIXES, Checkpoint, read_weights, without_training_heads
 
 
@@ -132,6 +134,12 @@ def _from_artefact(path: Path) -> LoadedModel:
             f"{path} holds activations beyond the ReLU family, which a site keeps as spikes only",
             "convert the network that it was made from",
         )
+    trained = about["training"].get("method") if isinstance(about.get("training"), dict) else None
+    if trained is not None and not (trained in METHODS and METHODS[trained].converts):
+        raise ModelRefused(
+            f"{path} was trained as a spiking network ({trained}): its weights with other activations are no ANN",
+            "convert an ANN: `snnconvert train ann` or `snnconvert train qcfs` makes one",
+        )
     known = all(isinstance(about.get(key), dict) for key in ("model", "preprocessing"))
     if not known:
         raise ArtefactRefused(f"{path} does not say what its model or preprocessing was", "make it with snnconvert")
@@ -159,6 +167,9 @@ def _from_name(reference: str, pretrained: bool) -> LoadedModel:
     try:
         architecture = find_architecture(reference)
     except UsageError as error:
+        spiking = shipped().get(reference.removeprefix("zoo:"))
+        if spiking is not None:
+            return _from_artefact(spiking)
         if Path(reference).is_dir():
             raise ModelRefused(f"{reference} is a folder, expected a file of weights or the name of a model") from error
         raise

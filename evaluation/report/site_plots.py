@@ -46,7 +46,7 @@ def rates(sites: Entries) -> Plot | None:
     )
     axes.set_xlim(0.25, len(sites) + 0.75)
     axes.grid(visible=False, axis="x")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlabel(_ORDER)
     axes.set_ylabel("spikes / neuron / step")
     return Plot(
@@ -73,7 +73,7 @@ def thresholds(sites: Entries) -> Plot | None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlim(0.25, len(sites) + 0.75)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlabel(_ORDER)
     axes.set_ylabel("threshold")
     caption = "Thresholds in units of the activation: the median of each site (dot), smallest to largest (line)."
@@ -140,7 +140,7 @@ def _curve(points: Sequence[tuple[int, float]], title: str, label: str, caption:
     drawing = figure(_HEIGHT)
     axes = drawing.subplots()
     axes.plot(*zip(*found, strict=True), "o-", color=SERIES[2], markersize=4.5, markeredgecolor=PAPER)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlabel(label)
     axes.set_ylabel("top-1 [%]")
     return Plot(drawing, title, caption)
@@ -164,7 +164,7 @@ def raster(found: Raster | None) -> Plot | None:
         axes.grid(visible=False)
     steps = max(len(spikes) for spikes in shown.values())
     panels[-1].set_xlim(0.5, steps + 0.5)
-    panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     panels[-1].set_xlabel("step")
     caption = f"Spikes of up to {MOST_NEURONS} neurons a site, one neuron a line"
     caption += f", for {found.image or 'one image'}."

@@ -91,6 +91,8 @@ class Method:
     """Whether the network runs step by step while it learns."""
     spikes: ClassVar[bool] = True
     """Whether a spiking network comes out."""
+    converts: ClassVar[bool] = False
+    """Whether its weights with activations min(max(x, 0), cap) are an ANN to convert to other neurons."""
 
     def neuron(self, steps: int) -> TrainedNeuron:
         """Return the neurons of one site for windows of ``steps``."""

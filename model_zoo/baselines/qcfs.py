@@ -2,13 +2,13 @@
 
     y = (lambda / L) clip(floor(L x / lambda + 1/2), 0, L) - sigma n,   n ~ N(0, 1), while it learns only
 
-with a straight-through floor, so dy/dx = 1[0 <= x <= lambda], dy/dlambda = (y - x dy/dx) / lambda. lambda is
-learned, one a site, and becomes theta as it is: two-phase neurons at T = L fire y's levels exactly. The trained network
-is written as that two-phase network; its ANN, with activations min(max(x, 0), lambda), converts to other neurons and T
-with the rule ``cap``. Source: Bu et al., ICLR 2022 (arXiv 2303.04347). sigma, 0 by default, is the residual error of
-``noise = residual`` (Huang et al. 2024, arXiv 2404.17456): the deviation of what integrate-and-fire neurons say at
-T = 4 from y, measured after each epoch on validation images. Unlike their code, noise is off outside training, and the
-test set chooses nothing.
+with a straight-through floor, so dy/dx = 1[0 <= x <= lambda], dy/dlambda = (y - x dy/dx) / lambda. lambda is learned,
+one a site, and becomes theta as it is: two-phase neurons at T = L fire y's levels exactly. The trained network is
+written as that two-phase network; its ANN, with activations min(max(x, 0), lambda), converts to other neurons and T,
+with lambda for theta where no data are given. Source: Bu et al., ICLR 2022 (arXiv 2303.04347). sigma, 0 by default, is
+the residual error of ``noise = residual`` (Huang et al. 2024, arXiv 2404.17456): the deviation, over images, of what
+integrate-and-fire neurons say at T = 4 from y, measured after each epoch on validation images. Unlike their code, noise
+is off outside training, and the test set chooses nothing.
 """
 
 import math
@@ -115,6 +115,7 @@ class Qcfs(Method):
     name: ClassVar[str] = "qcfs"
     about: ClassVar[str] = "quantised ANN as a source for conversion, L = T (Bu et al. 2022)"
     timed: ClassVar[bool] = False
+    converts: ClassVar[bool] = True
 
     cap: float = 4.0
     noise: str = "none"

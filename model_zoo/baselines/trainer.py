@@ -234,4 +234,10 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    return ", ".join(f"{key} was {one.get(key)}, is {other[key]}" for key in other if one.get(key) != other[key])
+    """Return in words which entries of nested dictionaries differ."""
+    parts = []
+    for key in (key for key in other if one.get(key) != other[key]):
+        was, now = one.get(key), other[key]
+        nested = isinstance(was, dict) and isinstance(now, dict)
+        parts.append(_difference(was, now) if nested else f"{key} was {was}, is {now}")  # type: ignore[arg-type]
+    return ", ".join(parts)

@@ -3,14 +3,17 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from snnconvert.cli import measurement, subject
+from snnconvert.cli import beside, measurement, subject
 from snnconvert.converter.artifact import load, save
 from snnconvert.converter.errors import UsageError
+from snnconvert.evaluation import Row
 from snnconvert.model_zoo import load_model, open_dataset
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
@@ -325,3 +328,14 @@ def command(*words: str) -> int:
     from snnconvert.cli.main import main
 
     return main(list(words))
+
+
+def test_rows_that_share_a_name_are_numbered() -> None:
+    row = Row("net", "ann", "", 90.0, (88.0, 92.0), 1, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    names = [each.name for each in beside._distinct([row, replace(row, name="x"), row])]
+    assert names == ["net #1", "x", "net #2"]
+
+
+def test_two_files_are_two_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--csv and --report are both"):
+        beside.check_files(tmp_path / "a", tmp_path / "b" / ".." / "a")

@@ -57,3 +57,11 @@ def test_anything_else_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a file to write, got the folder"):
         writable(tmp_path, force=True, recognise=anything)
+
+
+def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (Path("/proc/a.snn"), tmp_path / "file" / "a.snn"):
+        with pytest.raises(UsageError, match="cannot write to") as caught:
+            writable(place, force=False, recognise=str, flag="--csv")
+        assert caught.value.hint == "state another file with --csv"

@@ -35,11 +35,12 @@ SNN = Row(
 def test_the_table_in_words() -> None:
     made = table("title", [ANN, SNN])
     ann, snn = (dict(zip(made.columns, row, strict=True)) for row in made.rows)
-    assert (made.title, made.words) == ("title", 3)
+    assert (made.title, made.words) == ("title", 4)
     assert snn == {
         "network": "x",
         "kind": "direct",
         "method": "mt-lif",
+        "spikes": "binary",
         "T": "4",
         "end to end": "4",
         "levels/step": "2",
@@ -50,6 +51,7 @@ def test_the_table_in_words() -> None:
         "MACs": "432.9 k",
         "horowitz-45nm": "6.2 uJ",
         "lemaire": "320 uJ",
+        "weights": "77 bit",
         "made in": "812.3 s",
     }
     known = {name: text for name, text in ann.items() if text}

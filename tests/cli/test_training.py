@@ -132,8 +132,12 @@ def test_what_an_output_may_overwrite(tmp_path: Path) -> None:
     mine.write_text("my notes")
     with pytest.raises(UsageError, match="exists already"):
         training.destination_of(mine, METHODS["lif"](), "x", 4, False)
-    for name in ("lif", "ann"):
+    weights = tmp_path / "a.safetensors"
+    weights.write_text("my notes")
+    for name, path in (("lif", mine), ("ann", weights)):
         with pytest.raises(Exception, match="is not an earlier output"):
-            training.destination_of(mine, METHODS[name](), "x", 4, True)
+            training.destination_of(path, METHODS[name](), "x", 4, True)
+        with pytest.raises(UsageError, match=f"{name} writes a .* file, got -o "):
+            training.destination_of(tmp_path / "a.txt", METHODS[name](), "x", 4, True)
     assert training.destination_of(None, METHODS["mt-lif"](), "zoo:net", 4, False) == Path("net-mt-lif-T4.snn")
     assert training.destination_of(None, METHODS["ann"](), "zoo:net", 4, False) == Path("net-ann.safetensors")

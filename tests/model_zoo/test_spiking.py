@@ -1,5 +1,6 @@
 """Names of spiking networks that are shipped."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,12 @@ def test_an_empty_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spiking, "DATA", tmp_path)
     with pytest.raises(UsageError, match="one of none, as none is shipped"):
         spiking_files("lif", "fashion-mnist")
+
+
+def test_every_shipped_network_is_in_the_repository() -> None:
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        pytest.skip("this is no checkout")
+    words = ["git", "check-ignore", *(str(Path("model_zoo/data") / path.name) for path in shipped().values())]
+    found = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert found.stdout == ""

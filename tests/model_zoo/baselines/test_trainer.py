@@ -96,10 +96,10 @@ def test_checkpoints_of_other_trainings_are_refused(net: nn.Module, images: Tens
     file = tmp_path / "a.checkpoint"
     trainer(net, images, file=file).run()
     for change, words in (
-        (trainer(net, images, "qcfs", file=file), "method was lif, is qcfs, settings was"),
+        (trainer(net, images, "qcfs", file=file), "method was lif, is qcfs, cap was None, is 4.0, noise"),
         (
             trainer(net, images, plan=dataclasses.replace(PLAN, seed=6), file=file),
-            r"plan was .*'seed': 5.*is .*'seed': 6",
+            r"of another training: seed was 5, is 6\nhint",
         ),
         (Trainer(Trainee(net, images[:2], method("lif"), 3), PLAN, given(images), file), "steps was 2, is 3"),
         (Trainer(Trainee(net, images[:2], method("lif"), 2), PLAN, given(images, 5), file), "batches was 2, is 4"),
