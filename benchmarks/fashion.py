@@ -133,7 +133,7 @@ def main() -> None:
     """Measure what is asked for, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--show", action="store_true", help="print the table that was written")
-    parser.add_argument("--recipe", default="best")
+    parser.add_argument("--recipe", default="balanced")
     parser.add_argument("--work", type=Path, default=Path("fashion-work"))
     parser.add_argument("--repeats", type=Path, nargs="*", default=[])
     parser.add_argument("--report", type=Path, help="write the report, too")
