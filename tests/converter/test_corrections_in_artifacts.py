@@ -184,7 +184,7 @@ def parts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("neuron", CONVERTIBLE)
-@pytest.mark.parametrize(("version", "without"), [(1, ("neuron", "bursts")), (2, ("bursts",))])
+@pytest.mark.parametrize(("version", "without"), [(1, ("neuron", "bursts")), (2, ("bursts",)), (3, ())])
 def test_files_of_earlier_formats_are_read(version: int, without: tuple[str, ...], neuron: str, tmp_path: Path) -> None:
     graph = prepared()
     values = {site.name: torch.full((1,), 0.7) for site in graph.sites}
@@ -192,9 +192,10 @@ def test_files_of_earlier_formats_are_read(version: int, without: tuple[str, ...
     save(tmp_path / "x.snn", original, {"a": 1})
     tensors, document = parts(tmp_path / "x.snn")
     assert {name.split(".")[0] for name in tensors} == {"weights", "threshold"}
-    assert document["format"] == FORMAT == 3
-    for name in without:  # which is all that the earlier format does not have
+    assert document["format"] == FORMAT == 4
+    for name in without:  # which is all that the earlier format does not have, but for half precision
         del document["thresholds"][name]
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
     write_tensors(tmp_path / "old.snn", tensors, "snnconvert", document | {"format": version})
     loaded, about = load(tmp_path / "old.snn")
     assert about == {"a": 1}

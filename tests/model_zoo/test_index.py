@@ -24,7 +24,7 @@ def test_the_index_is_small_complete_and_consistent() -> None:
     assert len(entries) == len(index()) > 1400
     assert [name for name in entries if name.startswith("zoo:")] == [
         *(f"zoo:resnet{depth}" for depth in (20, 32, 44, 56, 110)),
-        "zoo:fashion-resnet8",
+        *("zoo:fashion-resnet8", "zoo:fashion-small-vgg", "zoo:small-vgg"),
     ]
     for entry in index():
         first = entries[entry.same_as]
