@@ -33,7 +33,7 @@ class Repeated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [T batch, ...] of ``x`` [batch, ...]."""
-        return x.repeat(self.steps, *[1] * (x.ndim - 1))
+        return torch.cat([x] * self.steps)  # `repeat` would change the order of memory
 
 
 class Accumulated(nn.Module):

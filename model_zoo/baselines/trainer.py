@@ -146,7 +146,7 @@ class Trainer:
         return float(total) / self.images.batches
 
     def _step(self, images: Tensor, labels: Tensor, count: int) -> Tensor:
-        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        images = images.to(self.device).clone(memory_format=torch.channels_last)  # `contiguous` leaves one channel alone
         labels = labels[processes.rank() :: processes.count()].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.mixed):
             logits = self.trainee(images)
