@@ -28,6 +28,7 @@ from snnconvert.converter.graph.sites import site_of
 from snnconvert.converter.neurons import NEURONS, Correction, Noise
 from snnconvert.converter.neurons.tpp import mean_count_table
 from snnconvert.converter.precision import computes_bfloat16
+from snnconvert.converter.simulation import channels_last
 from snnconvert.converter.simulation.layers import Layers
 from snnconvert.converter.thresholds import Thresholds
 
@@ -136,7 +137,7 @@ class Student(fx.Interpreter):
 
     def loss(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return how far the student is from its teacher on one batch."""
-        inputs = tuple(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs)
+        inputs = channels_last(inputs)
         if self.streaming:
             self.counts = self._simulated(inputs)
         self.losses = []

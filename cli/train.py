@@ -32,13 +32,20 @@ Validation = Annotated[
 ]
 Flip = Annotated[bool, options.data("--flip/--no-flip", help="Mirror half of the images.")]
 Shift = Annotated[int, options.data("--shift", min=0, help="Shift images by up to so many pixels.")]
+Inherit = Annotated[
+    Path | None,
+    options.run(
+        "--inherit", metavar="FILE", help="Begin with the weights of this checkpoint, of any T, that --keep left."
+    ),
+]
+Keep = Annotated[bool, options.run("--keep", help="Keep the checkpoint beside the output when training is over.")]
 Exact = Annotated[bool, options.run("--exact", help="Train in float32 where the machine computes in bfloat16, too.")]
 OutputPath = Annotated[
     Path | None, options.run("-o", "--output", help="Artefact to write.", show_default="ARCH-METHOD-TT.snn")
 ]
 
 
-ELSEWHERE = ("output", "json", "quiet", "force", "device", "workers", "data_dir")
+ELSEWHERE = ("output", "json", "quiet", "force", "device", "workers", "data_dir", "keep")
 """What a command says about a machine, and not about what it trains."""
 
 
@@ -74,6 +81,8 @@ def train(
     validation: Validation = None,
     flip: Flip = True,
     shift: Shift = 2,
+    inherit: Inherit = None,
+    keep: Keep = False,
     exact: Exact = False,
     output: OutputPath = None,
     seed: options.Seed = 0,
@@ -115,6 +124,7 @@ def train(
         workers=workers,
         mixed=not exact,
         device=where,
+        inherited=inherit,
     )
-    document, table = training.train(out, course, path, command_of(context))
+    document, table = training.train(out, course, path, command_of(context), keep=keep)
     out.result(document, table)

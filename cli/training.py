@@ -24,6 +24,7 @@ from snnconvert.converter.tensor_file import write_tensors
 from snnconvert.converter.whole_file import written_whole
 from snnconvert.model_zoo import ImageData, Preprocessing, find_architecture, open_dataset
 from snnconvert.model_zoo.baselines import METHODS, Method
+from snnconvert.model_zoo.baselines.inheritance import Heritage, inherit
 from snnconvert.model_zoo.baselines.trainee import Trainee
 from snnconvert.model_zoo.baselines.trainer import Images, Plan, Trainer
 
@@ -48,6 +49,7 @@ class Course:
     preprocessing: Preprocessing
     counts: tuple[int, int]
     """Images to train on, and to validate on."""
+    heritage: Heritage
 
 
 def method(name: str, settings: list[str], steps: int) -> Method:
@@ -95,6 +97,7 @@ def open_course(
     workers: int | None,
     mixed: bool,
     device: torch.device,
+    inherited: Path | None = None,
 ) -> Course:
     """Open the data, build the network, and say what was chosen.
 
@@ -123,6 +126,8 @@ def open_course(
     example = next(dataset.batches(_EXAMPLES, limit=_EXAMPLES))[0]
     with redirect_stdout(sys.stderr):
         trainee = Trainee(model, example, chosen, steps)
+    heritage = Heritage() if inherited is None else inherit(trainee, inherited)
+    plan = replace(plan, inherited=heritage.text)
     trainee.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ahead = options.worker_count(workers, files=dataset.files)
 
@@ -136,8 +141,10 @@ def open_course(
     given = Images(lambda epoch: read(held, total - held, epoch), batches, lambda: read(0, held, 0), name)
     out.talk("method", f"{chosen.name}: {chosen.about}")
     out.talk("network", f"{known.name}, {sum(p.numel() for p in model.parameters()):,} parameters, T={steps}")
+    if inherited is not None:
+        out.talk("inherited", f"{heritage.text}: {heritage.epochs} epochs, {heritage.seconds:.0f} s")
     out.talk("data", f"{total - held} images of {dataset.name} (train) to learn from, {held} to validate on")
-    return Course(trainee, model, plan, given, dataset, known.name, preprocessing, (total - held, held))
+    return Course(trainee, model, plan, given, dataset, known.name, preprocessing, (total - held, held), heritage)
 
 
 def destination_of(output: Path | None, chosen: Method, arch: str, steps: int, force: bool) -> Path:
@@ -158,11 +165,12 @@ def _weights(path: Path) -> None:
         raise Refused(f"{path} holds no weights") from error
 
 
-def train(out: Output, course: Course, path: Path, command: str) -> tuple[dict[str, Any], Table]:
+def train(out: Output, course: Course, path: Path, command: str, *, keep: bool = False) -> tuple[dict[str, Any], Table]:
     """Train, write the network to ``path``, and return what was done as a document and a table.
 
     Args:
         command: the words that train the same network, which the file keeps.
+        keep: leave the checkpoint beside it.
     """
     checkpoint, log = (path.with_name(path.name + ending) for ending in (".checkpoint", ".jsonl"))
     trainer = Trainer(course.trainee, course.plan, course.images, checkpoint)
@@ -176,12 +184,13 @@ def train(out: Output, course: Course, path: Path, command: str) -> tuple[dict[s
             learned = course.trainee.body.state_dict()  # on a GPU the model's own norms were left behind
             tensors = {name: learned.get(name, t) for name, t in course.model.state_dict().items()}
             write_tensors(path, tensors, "training", about["training"])
-        checkpoint.unlink(missing_ok=True)
+        if not keep:
+            checkpoint.unlink(missing_ok=True)
     training = about["training"]
     rows = [
         ("method", training["method"]),
         ("validation", f"{training['validation']['top1']:.2f} % of {training['validation']['images']} images"),
-        ("epochs", f"{len(history)}, {training['seconds']:.0f} s"),
+        ("epochs", f"{training['epochs']}, {training['seconds']:.0f} s"),
         ("log", str(log)),
         ("written", str(path)),
     ]
@@ -222,8 +231,9 @@ def _about(course: Course, history: list[dict[str, Any]], command: str) -> dict[
             "images": course.counts[0],
             "validation": {"images": course.counts[1], "top1": history[-1]["validation_top1"]},
             "processes": processes.count(),
-            "seconds": round(sum(record["seconds"] for record in history), 1),
             **asdict(course.plan),
+            "epochs": course.heritage.epochs + len(history),
+            "seconds": round(course.heritage.seconds + sum(record["seconds"] for record in history), 1),
         },
         "versions": {"snnconvert": version("snnconvert"), "torch": torch.__version__},
     }

@@ -91,4 +91,9 @@ def exact(inputs: tuple[Tensor, ...]) -> Iterator[None]:
 
 def channels_last(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return images in the order in which convolutions on them are fastest; the layers pass it on."""
-    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs)
+    return tuple(x.clone(memory_format=torch.channels_last) if _in_another_order(x) else x for x in inputs)
+
+
+def _in_another_order(x: Tensor) -> bool:
+    """Return whether the channels of images are not the fastest axis; `is_contiguous` cannot tell for one channel."""
+    return x.ndim == 4 and (x.stride(1) != 1 or x.stride(3) != x.shape[1])

@@ -103,7 +103,7 @@ class DsrNeuron(TrainedNeuron):
         self.numbers = numbers
         self.theta = Scale(threshold / numbers.height, 0.01 / numbers.height)
         powers = torch.tensor([numbers.leak ** (steps - 1 - t) for t in range(steps)])
-        self.register_buffer("weights", powers / powers.sum())
+        self.register_buffer("weights", powers / powers.sum(), persistent=False)
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return the outputs of ``currents`` [T, batch, ...]."""

@@ -17,18 +17,16 @@ from torch import Tensor, nn
 
 from snnconvert.converter import processes
 from snnconvert.converter.errors import DataRefused, SnnconvertError, UsageError
-from snnconvert.converter.simulation import SpikingModel
-from snnconvert.converter.tensor_file import read_tensors, write_tensors
+from snnconvert.converter.simulation import SpikingModel, channels_last
 
 from ..augment import augment
+from .checkpoint import difference, read_checkpoint, under, write_checkpoint
 from .method import Epoch
 from .trainee import Trainee
 
 MOMENTUM = 0.9
 WARM_UP = 0.05
 """The share of the steps in which the learning rate rises."""
-
-_KEY, _FORMAT = "snnconvert-training", 1
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -46,6 +44,7 @@ class Plan:
         flip: whether images are mirrored.
         fill: the value of black, for each channel.
         mixed: run convolutions in bfloat16; neurons and the loss stay in float32.
+        inherited: what the network learned before, as `inheritance` tells; "" for nothing.
     """
 
     epochs: int = 15
@@ -56,6 +55,7 @@ class Plan:
     flip: bool = True
     fill: tuple[float, ...] = (0.0,)
     mixed: bool = False
+    inherited: str = ""
 
     def check(self) -> None:
         """Check every number.
@@ -146,7 +146,7 @@ class Trainer:
         return float(total) / self.images.batches
 
     def _step(self, images: Tensor, labels: Tensor, count: int) -> Tensor:
-        images = images.to(self.device).clone(memory_format=torch.channels_last)  # `contiguous` leaves one channel alone
+        (images,) = channels_last((images.to(self.device),))
         labels = labels[processes.rank() :: processes.count()].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.mixed):
             logits = self.trainee(images)
@@ -205,39 +205,23 @@ class Trainer:
         state = {f"network.{name}": tensor for name, tensor in self.trainee.state_dict().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             state[f"momentum.{number}"] = moments["momentum_buffer"]
-        write_tensors(
-            self.checkpoint, state, _KEY, {"format": _FORMAT, "training": self._about(), "history": self.history}
-        )
+        write_checkpoint(self.checkpoint, state, {"training": self._about(), "history": self.history})
 
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        tensors, document = read_tensors(self.checkpoint, _KEY, _FORMAT, "checkpoint")
+        tensors, document = read_checkpoint(self.checkpoint)
         if document["training"] != self._about():
             raise UsageError(
-                f"{self.checkpoint} is of another training: {_difference(document['training'], self._about())}",
+                f"{self.checkpoint} is of another training: {difference(document['training'], self._about())}",
                 "remove it to begin anew, or name another output with -o",
             )
         try:
-            self.trainee.load_state_dict(_under("network.", tensors))
-            momentum = {int(n): {"momentum_buffer": t} for n, t in _under("momentum.", tensors).items()}
+            self.trainee.load_state_dict(under("network.", tensors))
+            momentum = {int(n): {"momentum_buffer": t} for n, t in under("momentum.", tensors).items()}
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": momentum})
         except (RuntimeError, ValueError) as error:
             raise SnnconvertError(
                 f"{self.checkpoint} does not fit this network: {error}", "remove it to begin anew"
             ) from error
         self.history = document["history"]
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Return in words which entries of nested dictionaries differ."""
-    parts = []
-    for key in (key for key in other if one.get(key) != other[key]):
-        was, now = one.get(key), other[key]
-        nested = isinstance(was, dict) and isinstance(now, dict)
-        parts.append(_difference(was, now) if nested else f"{key} was {was}, is {now}")  # type: ignore[arg-type]
-    return ", ".join(parts)

@@ -69,6 +69,23 @@ def test_an_artefact_comes_out(method: str, trained: dict[str, Any]) -> None:
     assert sorted(p.name for p in path.parent.glob(f"{method}.*")) == sorted([path.name, log.name])  # no checkpoint
 
 
+def test_many_steps_inherit_what_few_learned(run: Run, tmp_path: Path) -> None:
+    few, many = tmp_path / "few.snn", tmp_path / "many.snn"
+    assert run("train", "lif", *FEW, "-o", few, "--keep").code == 0
+    kept = few.with_name("few.snn.checkpoint")
+    result = run("train", "lif", *FEW, "-T", 4, "--inherit", kept, "--rate", 0.01, "-o", many, "--json")
+    assert result.code == 0, result.stderr
+    assert "inherited     lif, T=2, " in result.stderr
+    first, second = (load(path)[1]["training"] for path in (few, many))
+    assert (second["epochs"], first["epochs"], second["seconds"] > first["seconds"]) == (2, 1, True)
+    assert second["inherited"].startswith("lif, T=2, ")
+    assert f"--inherit {kept}" in second["command"]
+    assert not many.with_name("many.snn.checkpoint").exists()
+    result = run("train", "mt-lif", *FEW, "--inherit", kept, "-o", tmp_path / "other.snn")
+    assert result.code == 2
+    assert "method was lif, is mt-lif" in result.stderr
+
+
 def test_an_ann_trains_weights_that_convert(trained: dict[str, Any], run: Run, tmp_path: Path) -> None:
     path = Path(trained["ann"]["artefact"])
     model = load_model(str(path), arch="fashion-resnet8").model
