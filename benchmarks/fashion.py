@@ -1,11 +1,12 @@
 """Converted networks next to directly trained ones on Fashion-MNIST, one architecture, the whole test set.
 
-    python benchmarks/fashion.py                   # converts, evaluates, writes docs/fashion.json and .md
+    python benchmarks/fashion.py --anew            # converts, evaluates, writes docs/fashion.json and .md
+    python benchmarks/fashion.py                   # the same for networks that docs/fashion.json lacks
     python benchmarks/fashion.py --show            # the table of docs/fashion.json, nothing is run
     python benchmarks/fashion.py --repeats R/*.snn # adds networks trained with other seeds, by `snnconvert train`
 
 The ANN and the directly trained networks are the shipped ones; `snnconvert zoo spiking` prints the command that trains
-each. Conversions are calibrated on unlabelled training images (``--recipe``) and kept in ``--work``, so that a killed
+each. Conversions (`CONVERSIONS`) are calibrated on unlabelled training images and kept in ``--work``, so that a killed
 run goes on. Each network is evaluated once on the test images, which chose nothing.
 """
 
@@ -15,14 +16,44 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from snnconvert.converter.artifact import load
+from snnconvert.model_zoo import shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
-ANN, DATA = "zoo:fashion-small-vgg", "fashion-mnist"
+ANN, QCFS, DATA = "zoo:fashion-small-vgg", "zoo:fashion-qcfs-T4", "fashion-mnist"
 METHODS = ("lif", "mt-lif", "albsnn", "slssnn", "dsr", "qcfs")
 NEURONS, STEPS = ("two-phase", "tpp", "if"), (1, 2, 4, 8)
+
+
+class Conversion(NamedTuple):
+    """A network to convert: the file's name, what is converted, and the words that say how."""
+
+    name: str
+    source: str
+    neuron: str
+    steps: int
+    words: tuple[str, ...]
+    about: str = ""
+
+
+def _calibrated(neuron: str, steps: int, recipe: str) -> Conversion:
+    words = ("--data", DATA, "--recipe", recipe)
+    name = f"{neuron}-T{steps}" + f"-{recipe}" * (recipe != "balanced")
+    return Conversion(name, ANN, neuron, steps, words, f"recipe `{recipe}`")
+
+
+CONVERSIONS = (
+    *(_calibrated(neuron, steps, "balanced") for neuron in NEURONS for steps in STEPS),
+    *(_calibrated(neuron, 4, "best") for neuron in ("two-phase", "tpp")),
+    *(
+        Conversion(f"tpp-T{steps}-of-qcfs", QCFS, "tpp", steps, (), "of the qcfs network, lambda as theta")
+        for steps in (4, 8)
+    ),
+)
+"""The ANN with each neuron; TPP on a quantised ANN as in the TPP paper, with nothing calibrated."""
+
 COLUMNS = (
     *("network", "T", "end to end", "levels a step", "spikes", "top-1 (95 %)", "spikes / neuron"),
     *("synaptic operations", "MACs", "weight bits", "energy, Horowitz", "energy, Lemaire", "seconds"),
@@ -37,13 +68,13 @@ def snnconvert(*words: str) -> dict[str, Any]:
     return found
 
 
-def convert(neuron: str, steps: int, recipe: str, work: Path) -> Path:
-    """Return the converted ANN, from ``work`` if it is there."""
-    path = work / f"{neuron}-T{steps}.snn"
+def convert(what: Conversion, work: Path) -> Path:
+    """Return the converted network, from ``work`` if it is there."""
+    path = work / f"{what.name}.snn"
     if not path.exists():
         print(f"converting to {path.stem}", file=sys.stderr, flush=True)
-        words = ["--neuron", neuron, "-T", str(steps), "--data", DATA, "--recipe", recipe, "-o", str(path), "--quiet"]
-        snnconvert("convert", ANN, *words)
+        words = ["--neuron", what.neuron, "-T", str(what.steps), *what.words, "-o", str(path), "--quiet"]
+        snnconvert("convert", what.source, *words)
     return path
 
 
@@ -67,10 +98,11 @@ def page(document: dict[str, Any]) -> str:
         "`snnconvert zoo spiking` prints the command that trains each of the directly trained networks.",
         "",
         f"One architecture ({ANN}: five convolutions, 12.4 million multiply-accumulates), 10,000 test images, which",
-        f"chose nothing. Conversions: recipe `{document['recipe']}` on unlabelled training images; tpp is the mean of",
-        "3 seeds. *Trained* networks saw 55,000 labelled images for 15 epochs; mt-lif, albsnn and slssnn are",
-        "reconstructions from abstracts. T is the window of a site, *end to end* the steps from image to answer;",
-        f"levels are those of one step. Operations and energy are means over the first {document['operations_images']}",
+        "chose nothing. Conversions see unlabelled training images, or none; tpp is the mean of 3 seeds. *Trained*",
+        "networks saw 55,000 labelled images for 15 epochs; lif, mt-lif and albsnn with T = 4 for 5 more, after 15 at",
+        "T = 2 (`train --inherit`). mt-lif, albsnn and slssnn are reconstructions from abstracts. T is the window of a",
+        "site, *end to end* the steps from image to answer;",
+        f"levels are those of one step. Operations and energy are means over the first {_counted(document)}",
         "test images; the two models of energy and their sources are in `snnconvert.evaluation.energy`: they compare",
         "networks and measure no chip. Seconds were taken on one core with other jobs beside it.",
         "",
@@ -85,13 +117,17 @@ def page(document: dict[str, Any]) -> str:
             spread = f": {mean(found):.2f} ± {stdev(found):.2f}" if len(found) > 1 else ""
             lines.append(f"- {method}, T={steps}, seeds 0 to {len(found) - 1}: {values}{spread}")
     lines += ["", "McNemar's exact test against the ANN (disagreements won and lost by the network):", ""]
-    ann = document["rows"][0]["name"]
     lines += [
         f"- {pair['second']}: {pair['only_second']} won, {pair['only_first']} lost, p = {pair['p_value']:.2g}"
         for pair in document["pairs"]
-        if pair["first"] == ann
+        if pair["first"] == ANN
     ]
     return "\n".join(lines) + "\n"
+
+
+def _counted(document: dict[str, Any]) -> int:
+    (found,) = {row["operations_images"] for row in document["rows"]} - {None}
+    return int(found)
 
 
 def _grouped(document: dict[str, Any]) -> dict[tuple[str, int], list[float]]:
@@ -110,6 +146,8 @@ def _line(row: dict[str, Any]) -> str:
     deviation = f" ± {row['top1_std']:.2f}" if row["top1_std"] else ""
     words = {"ann": "ANN", "quantised": "quantised ANN", "converted": "converted, ", "direct": "trained, "}
     name = words[row["kind"]] + (row["method"] if row["kind"] in ("converted", "direct") else "")
+    name += ", that of the qcfs network" if row["kind"] == "ann" and row["name"] != ANN else ""
+    name += "".join(f", {each.about}" for each in CONVERSIONS if each.name == row["name"])
     energy = row["energy"] or {}
     cells = [
         name,
@@ -129,11 +167,47 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def measured(document: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Return ``document`` with the networks that it lacks; of pairs, those with the ANN are kept."""
+    known = {row["name"] for row in document["rows"]}
+    lacking = [each for each in CONVERSIONS if each.name not in known]
+    trained = [f"zoo:{name}" for name in shipped() if name not in known]
+    rows, pairs = list(document["rows"]), list(document["pairs"])
+    for source in (ANN, QCFS):
+        words = [str(convert(each, options.work)) for each in lacking if each.source == source]
+        words += trained if source == ANN else []
+        if not words:
+            continue
+        found = snnconvert(
+            *("eval", *words, "--data", DATA, "--seeds", "3", "--csv", str(options.work / "rows.csv")),
+            *([] if options.report is None or source != ANN else ["--report", str(options.report)]),
+        )
+        if source == QCFS:
+            rows += [_of_qcfs(row) for row in found["rows"] if row["kind"] in ("ann", "converted")]
+            continue
+        rows += [row for row in found["rows"] if row["name"] not in known]
+        pairs += [pair for pair in found["pairs"] if pair["first"] == ANN and pair["second"] not in known]
+    rows = list({row["name"]: row for row in sorted(rows, key=_place)}.values())
+    return {"rows": rows, "pairs": pairs, "repeats": document["repeats"] + repeats(options.repeats)}
+
+
+def _of_qcfs(row: dict[str, Any]) -> dict[str, Any]:
+    """Name the ANN of the quantised network apart from the one of the others."""
+    return row | {"name": "the qcfs network as an ANN"} if row["kind"] == "ann" else row
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int, bool, int]:
+    """Return where a row belongs: ANNs, then conversions and trained networks by method, each by T."""
+    kinds, methods = ("ann", "quantised", "converted", "direct"), (*NEURONS, *METHODS)
+    method = methods.index(row["method"]) if row["method"] in methods else -1
+    return kinds.index(row["kind"]), method, row["name"].count("-") > 2, row["steps"] or 0
+
+
 def main() -> None:
     """Measure what is asked for, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--show", action="store_true", help="print the table that was written")
-    parser.add_argument("--recipe", default="balanced")
+    parser.add_argument("--anew", action="store_true", help="measure what the log has, too")
     parser.add_argument("--work", type=Path, default=Path("fashion-work"))
     parser.add_argument("--repeats", type=Path, nargs="*", default=[])
     parser.add_argument("--report", type=Path, help="write the report, too")
@@ -141,16 +215,8 @@ def main() -> None:
     log = DOCS / "fashion.json"
     if not options.show:
         options.work.mkdir(parents=True, exist_ok=True)
-        converted = [str(convert(neuron, t, options.recipe, options.work)) for neuron in NEURONS for t in STEPS]
-        report = [] if options.report is None else ["--report", str(options.report)]
-        found = snnconvert("eval", *converted, "--beside", ",".join(METHODS), "--data", DATA, "--seeds", "3", *report)
-        document = {
-            "recipe": options.recipe,
-            "operations_images": next(row["operations_images"] for row in found["rows"] if row["operations_images"]),
-            "rows": found["rows"],
-            "pairs": found["pairs"],
-            "repeats": repeats(options.repeats),
-        }
+        empty: dict[str, Any] = {"rows": [], "pairs": [], "repeats": []}
+        document = measured(empty if options.anew or not log.exists() else json.loads(log.read_text()), options)
         log.write_text(json.dumps(document, indent=1) + "\n")
         log.with_suffix(".md").write_text(page(document))
     print(page(json.loads(log.read_text())))

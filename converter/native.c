@@ -84,32 +84,60 @@ static void along_fill(Along *a, const Rows *rows, const Site *site, int64_t row
         free(a.hash);                                                                                               \
     }
 
-INLINE void two_phase_row(const float *restrict z, float *restrict out, int64_t n, const Along *a, const int spread,
-                          float steps, float low, float most) {
+/* Put the count N of neuron `i` into `out`: times `worth` as a float, or, where `bytes`, as it is. Return whether it is
+   no number, which a byte cannot say. */
+INLINE int put(void *restrict out, int64_t i, float count, float worth, const int bytes) {
+    if (!bytes) {
+        ((float *)out)[i] = count * worth;
+        return 0;
+    }
+    const int none = count != count;
+    ((uint8_t *)out)[i] = (uint8_t)(int32_t)(none ? 0.0f : count);
+    return none;
+}
+
+/* Where row `r` of `n` elements begins in `out`. */
+INLINE void *row_of(void *out, int64_t r, int64_t n, const int bytes) {
+    return bytes ? (void *)((uint8_t *)out + r * n) : (void *)((float *)out + r * n);
+}
+
+INLINE int two_phase_row(const float *restrict z, void *restrict out, int64_t n, const Along *a, const int spread,
+                         const int bytes, float steps, float low, float most) {
     const float *restrict theta = a->theta, *restrict worth = a->worth, *restrict offset = a->offset;
+    int none = 0;
     for (int64_t i = 0; i < n; i++) {
         const int64_t j = spread ? i : 0;
-        out[i] = clip(floorf((z[i] * steps + offset[j]) / theta[j] + 0.5f), low, most) * worth[j];
+        none |= put(out, i, clip(floorf((z[i] * steps + offset[j]) / theta[j] + 0.5f), low, most), worth[j], bytes);
     }
+    return none;
 }
 
-/* N worth with N = clip(floor((z T + offset) / theta + 1/2), low, most). */
-void two_phase(const Rows *rows, const Site *site, const float *z, float *out) {
+/* N worth, or N in bytes, with N = clip(floor((z T + offset) / theta + 1/2), low, most); return whether a byte failed. */
+int two_phase(const Rows *rows, const Site *site, const float *z, void *out, int bytes) {
     const float steps = site->steps, low = site->low, most = site->most;
     const int64_t n = rows->length;
+    int failed = 0;
     FOR_ROWS(rows, site, 1, {
-        if (rows->spread) two_phase_row(z + r * n, out + r * n, n, &a, 1, steps, low, most);
-        else two_phase_row(z + r * n, out + r * n, n, &a, 0, steps, low, most);
+        const float *from = z + r * n;
+        void *to = row_of(out, r, n, bytes);
+        int none;
+        if (rows->spread && bytes) none = two_phase_row(from, to, n, &a, 1, 1, steps, low, most);
+        else if (rows->spread) none = two_phase_row(from, to, n, &a, 1, 0, steps, low, most);
+        else if (bytes) none = two_phase_row(from, to, n, &a, 0, 1, steps, low, most);
+        else none = two_phase_row(from, to, n, &a, 0, 0, steps, low, most);
+        if (none) __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
     })
+    return failed;
 }
 
-INLINE void tpp_row(const float *restrict z, float *restrict out, int64_t n, const Along *a, const int spread,
-                    const int negative, float steps, float most, const uint64_t *restrict table, float grid,
-                    uint64_t image) {
+INLINE int tpp_row(const float *restrict z, void *restrict out, int64_t n, const Along *a, const int spread,
+                   const int negative, const int bytes, float steps, float most, const uint64_t *restrict table,
+                   float grid, uint64_t image) {
     const float *restrict theta = a->theta, *restrict worth = a->worth, *restrict offset = a->offset;
     const uint64_t *restrict hash = a->hash;
     const float last = most * grid - 1;
-#pragma omp simd
+    int none = 0;
+#pragma omp simd reduction(| : none)
     for (int64_t i = 0; i < n; i++) {
         const int64_t j = spread ? i : 0;
         const uint64_t bits = mix(image + hash[i]);
@@ -130,8 +158,9 @@ INLINE void tpp_row(const float *restrict z, float *restrict out, int64_t n, con
         float spikes = floorf(mean + uniform);
         spikes = spikes > most ? most : spikes;
         if (negative) spikes *= (float)((total > 0) - (total < 0));
-        out[i] = spikes * worth[j];
+        none |= put(out, i, spikes, worth[j], bytes);
     }
+    return none;
 }
 
 /* Fill in the hashes of the neurons along a row, of which the first has the number `first`. */
@@ -142,47 +171,105 @@ static void along_hash(Along *a, const Rows *rows, uint64_t key, int64_t first) 
     }
 }
 
-/* N worth with N = floor(E[N] + u), E[N] and its rise to the next entry from `table`, at intervals of 1 / grid, and u the
-   random number that `key` (of site and step), `images` (the hash of each) and the neuron select. */
-void tpp(const Rows *rows, const Site *site, const float *z, float *out, const uint64_t *table, float grid,
-         uint64_t key, const uint64_t *images) {
+/* N worth, or N in bytes (of sites that are not signed), with N = floor(E[N] + u), E[N] and its rise to the next entry
+   from `table`, at intervals of 1 / grid, and u the random number that `key` (of site and step), `images` (the hash of
+   each) and the neuron select; return whether a byte failed. */
+int tpp(const Rows *rows, const Site *site, const float *z, void *out, int bytes, const uint64_t *table, float grid,
+        uint64_t key, const uint64_t *images) {
     const float steps = site->steps, most = site->most;
     const int64_t n = rows->length, ahead = rows->spread ? n / rows->channels * rows->position : n;
     const int negative = site->low < 0;
+    int failed = 0;
     FOR_ROWS(rows, site, 0, {
         if (fresh) along_hash(&a, rows, key, row * ahead);
         const float *from = z + r * n;
-        float *to = out + r * n;
-        if (rows->spread && negative) tpp_row(from, to, n, &a, 1, 1, steps, most, table, grid, images[image]);
-        else if (rows->spread) tpp_row(from, to, n, &a, 1, 0, steps, most, table, grid, images[image]);
-        else if (negative) tpp_row(from, to, n, &a, 0, 1, steps, most, table, grid, images[image]);
-        else tpp_row(from, to, n, &a, 0, 0, steps, most, table, grid, images[image]);
+        const uint64_t hash = images[image];
+        void *to = row_of(out, r, n, bytes);
+        int none;
+        if (rows->spread && negative) none = tpp_row(from, to, n, &a, 1, 1, 0, steps, most, table, grid, hash);
+        else if (rows->spread && bytes) none = tpp_row(from, to, n, &a, 1, 0, 1, steps, most, table, grid, hash);
+        else if (rows->spread) none = tpp_row(from, to, n, &a, 1, 0, 0, steps, most, table, grid, hash);
+        else if (negative) none = tpp_row(from, to, n, &a, 0, 1, 0, steps, most, table, grid, hash);
+        else if (bytes) none = tpp_row(from, to, n, &a, 0, 0, 1, steps, most, table, grid, hash);
+        else none = tpp_row(from, to, n, &a, 0, 0, 0, steps, most, table, grid, hash);
+        if (none) __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
     })
+    return failed;
 }
 
-INLINE void fire_row(const float *restrict current, float *restrict potential, float *restrict out, int64_t n,
-                     const Along *a, const int spread) {
-    const float *restrict theta = a->theta, *restrict worth = a->worth, *restrict drive = a->offset;
-    for (int64_t i = 0; i < n; i++) {
+/* A vector of neurons: as many as the widest registers hold, two or four registers elsewhere. */
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Truths __attribute__((vector_size(64)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
+enum { LANES = 16, BLOCK = 4 };
+
+INLINE Floats get(const float *at) {
+    Floats v;
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+
+/* `steps` steps of BLOCK vectors of neurons from the `i`-th of a row on, whose potentials stay in registers. */
+INLINE void fire_block(const float *restrict current, int64_t apart, float *restrict potential, void *restrict out,
+                       int64_t out_apart, int64_t steps, int64_t i, const Along *a, const int spread, const int bytes) {
+    Floats v[BLOCK], theta[BLOCK], worth[BLOCK], drive[BLOCK];
+    for (int k = 0; k < BLOCK; k++) {
+        const int64_t at = i + k * LANES;
+        v[k] = get(potential + at);
+        theta[k] = spread ? get(a->theta + at) : a->theta[0] - (Floats){0};
+        worth[k] = spread ? get(a->worth + at) : a->worth[0] - (Floats){0};
+        drive[k] = spread ? get(a->offset + at) : a->offset[0] - (Floats){0};
+    }
+    for (int64_t t = 0; t < steps; t++) {
+        for (int k = 0; k < BLOCK; k++) {
+            const int64_t at = i + k * LANES;
+            v[k] = v[k] + get(current + t * apart + at) + drive[k];
+            const Truths fires = v[k] >= theta[k];
+            v[k] = v[k] - (Floats)((Truths)theta[k] & fires);
+            if (bytes) {
+                const Bytes spikes = -__builtin_convertvector(fires, Bytes);
+                memcpy((uint8_t *)out + t * out_apart + at, &spikes, sizeof spikes);
+            } else {
+                const Floats spikes = (Floats)((Truths)worth[k] & fires);
+                memcpy((float *)out + t * out_apart + at, &spikes, sizeof spikes);
+            }
+        }
+    }
+    for (int k = 0; k < BLOCK; k++) memcpy(potential + i + k * LANES, &v[k], sizeof v[k]);
+}
+
+INLINE void fire_rest(const float *restrict current, float *restrict potential, void *restrict out, int64_t first,
+                      int64_t n, const Along *a, const int spread, const int bytes) {
+    for (int64_t i = first; i < n; i++) {
         const int64_t j = spread ? i : 0;
-        const float v = potential[i] + current[i] + drive[j];
-        const float spike = v >= theta[j] ? 1.0f : 0.0f;
-        potential[i] = v - theta[j] * spike;
-        out[i] = spike * worth[j];
+        const float v = potential[i] + current[i] + a->offset[j];
+        const float spike = v >= a->theta[j] ? 1.0f : 0.0f;
+        potential[i] = v - a->theta[j] * spike;
+        put(out, i, spike, a->worth[j], bytes);
     }
 }
 
+INLINE void fire_row(const float *restrict current, int64_t apart, float *restrict potential, void *restrict out,
+                     int64_t out_apart, int64_t steps, int64_t n, const Along *a, const int spread, const int bytes) {
+    const int64_t size = BLOCK * LANES, blocks = n / size;
+    for (int64_t b = 0; b < blocks; b++)
+        fire_block(current, apart, potential, out, out_apart, steps, b * size, a, spread, bytes);
+    for (int64_t t = 0; t < steps && blocks * size < n; t++)
+        fire_rest(current + t * apart, potential, row_of(out, 1, t * out_apart, bytes), blocks * size, n, a, spread, bytes);
+}
+
 /* `steps` steps of soft-reset integrate-and-fire: v <- v + I + offset, s = 1[v >= theta], v <- v - theta s. The
-   current and the train lie `apart` and `out_apart` from step to step; a row stays in the cache for all of them. */
+   current and the train, s worth or s in bytes, lie `apart` and `out_apart` from step to step. */
 void integrate_and_fire(const Rows *rows, const Site *site, int64_t steps, const float *current, int64_t apart,
-                        float *potential, float *out, int64_t out_apart) {
+                        float *potential, void *out, int64_t out_apart, int bytes) {
     const int64_t n = rows->length;
     FOR_ROWS(rows, site, 1, {
-        for (int64_t t = 0; t < steps; t++) {
-            const float *from = current + t * apart + r * n;
-            float *to = out + t * out_apart + r * n;
-            if (rows->spread) fire_row(from, potential + r * n, to, n, &a, 1);
-            else fire_row(from, potential + r * n, to, n, &a, 0);
-        }
+        const float *from = current + r * n;
+        float *v = potential + r * n;
+        void *to = row_of(out, r, n, bytes);
+        if (rows->spread && bytes) fire_row(from, apart, v, to, out_apart, steps, n, &a, 1, 1);
+        else if (rows->spread) fire_row(from, apart, v, to, out_apart, steps, n, &a, 1, 0);
+        else if (bytes) fire_row(from, apart, v, to, out_apart, steps, n, &a, 0, 1);
+        else fire_row(from, apart, v, to, out_apart, steps, n, &a, 0, 0);
     })
 }

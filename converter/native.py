@@ -29,6 +29,9 @@ _LEVELS = {"AVX2": ("-march=x86-64-v3",), "AVX512": ("-march=x86-64-v4", "-mpref
 _TILE = 512
 """Elements of a row that goes through the channels several times: long enough for loops, short enough for caches."""
 
+MOST = 255
+"""The largest count that a byte holds."""
+
 
 class Library(NamedTuple):
     """The compiled functions, or the reason why there are none."""
@@ -130,20 +133,25 @@ def _compiled(path: str, flags: tuple[str, ...], target: Path) -> ctypes.CDLL:
     return functions
 
 
-def two_phase(x: Tensor, neurons: Population) -> Tensor | None:
+def two_phase(x: Tensor, neurons: Population, *, counts: bool = False) -> Tensor | None:
     """Return N worth for the mean input ``x`` [batch, ...] of a window, None where that cannot be done here.
 
     N = clip(floor((x T + offset) / theta + 1/2), low, most)
+
+    Args:
+        counts: return N itself, in bytes.
     """
-    run = _Run.of(x, neurons, len(x))
+    run = _Run.of(x, neurons, len(x), counts)
     if run is None:
         return None
-    out = torch.empty_like(x)
-    run.functions.two_phase(*run.arguments, _at(x), _at(out))
-    return out
+    out = torch.empty_like(x, dtype=run.dtype)
+    failed = run.functions.two_phase(*run.arguments, _at(x), _at(out), int(counts))
+    return None if failed else out
 
 
-def tpp(x: Tensor, neurons: Population, table: Tensor, grid: int, key: int, images: Tensor) -> Tensor | None:
+def tpp(
+    x: Tensor, neurons: Population, table: Tensor, grid: int, key: int, images: Tensor, *, counts: bool = False
+) -> Tensor | None:
     """Return N worth for the mean input ``x`` [batch, ...] of a window, None where that cannot be done here.
 
     N = floor(E[N] + u), with u the random number of each neuron
@@ -151,17 +159,20 @@ def tpp(x: Tensor, neurons: Population, table: Tensor, grid: int, key: int, imag
     Args:
         table: E[N] at intervals of theta / ``grid`` and its rise over the interval, float32 [entries, 2].
         key, images: the hash of site and step, and that of each image, int64; as in `noise`.
+        counts: return N itself, in bytes.
     """
-    run = _Run.of(x, neurons, len(images))
+    run = _Run.of(x, neurons, len(images), counts)
     if run is None or images.device.type != "cpu":
         return None
-    out = torch.empty_like(x)
+    out = torch.empty_like(x, dtype=run.dtype)
     how = _at(table), ctypes.c_float(grid), ctypes.c_uint64(key % 2**64), _at(images)
-    run.functions.tpp(*run.arguments, _at(x), _at(out), *how)
-    return out
+    failed = run.functions.tpp(*run.arguments, _at(x), _at(out), int(counts), *how)
+    return None if failed else out
 
 
-def integrate_and_fire(potential: Tensor, currents: Tensor, neurons: Population) -> Tensor | None:
+def integrate_and_fire(
+    potential: Tensor, currents: Tensor, neurons: Population, *, counts: bool = False
+) -> Tensor | None:
     """Return the train s worth [steps, batch, ...], or None where that cannot be done here.
 
     v <- v + I + offset;  s = 1[v >= theta];  v <- v - theta s
@@ -169,22 +180,25 @@ def integrate_and_fire(potential: Tensor, currents: Tensor, neurons: Population)
     Args:
         potential: v [batch, ...]; it is changed.
         currents: I [steps, batch, ...], in memory like ``potential`` at each step.
+        counts: return s itself, in bytes.
     """
-    run = _Run.of(potential, neurons, len(potential))
+    run = _Run.of(potential, neurons, len(potential), counts)
     if run is None or currents.dtype != potential.dtype or not _alike(currents, potential):
         return None
-    out = train_like(currents, potential)
+    out = train_like(currents, potential, run.dtype)
     steps, apart, out_apart = (ctypes.c_int64(n) for n in (len(currents), currents.stride(0), out.stride(0)))
-    run.functions.integrate_and_fire(*run.arguments, steps, _at(currents), apart, _at(potential), _at(out), out_apart)
+    run.functions.integrate_and_fire(
+        *run.arguments, steps, _at(currents), apart, _at(potential), _at(out), out_apart, int(counts)
+    )
     return out
 
 
-def train_like(currents: Tensor, potential: Tensor) -> Tensor:
+def train_like(currents: Tensor, potential: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return an empty train in the shape of ``currents`` [steps, batch, ...], each step in memory as ``potential``."""
     numbers, strides = potential.numel(), potential.stride()
     if not potential.movedim(1, -1).is_contiguous():
-        return torch.empty_like(currents, memory_format=torch.contiguous_format)
-    return potential.new_empty(len(currents) * numbers).as_strided(currents.shape, (numbers, *strides))
+        return torch.empty_like(currents, memory_format=torch.contiguous_format, dtype=dtype)
+    return potential.new_empty(len(currents) * numbers, dtype=dtype).as_strided(currents.shape, (numbers, *strides))
 
 
 def _alike(currents: Tensor, potential: Tensor) -> bool:
@@ -199,11 +213,14 @@ class _Run(NamedTuple):
     functions: ctypes.CDLL
     arguments: tuple[Any, ...]
     kept: tuple[Any, ...]
+    dtype: torch.dtype
 
     @classmethod
-    def of(cls, x: Tensor, neurons: Population, images: int) -> "_Run | None":
+    def of(cls, x: Tensor, neurons: Population, images: int, counts: bool) -> "_Run | None":
         """Return what a call needs for ``x``, the inputs of ``neurons``; None where it must not be made."""
         if not _readable(x) or x.requires_grad or not x.numel() or len(x) % images or _watched(x):
+            return None
+        if counts and (neurons.low < 0 or neurons.most > MOST):
             return None
         rows = _rows(x, neurons.axis, images)
         functions = library().functions
@@ -214,7 +231,9 @@ class _Run(NamedTuple):
             return None  # one for each neuron
         kept = tuple(None if p is None else p.reshape(-1).expand(rows.channels).contiguous() for p in given)
         site = _Site(*map(_at, kept), neurons.steps, neurons.low, neurons.most)
-        return cls(functions, (ctypes.byref(rows), ctypes.byref(site)), (rows, site, kept))
+        return cls(
+            functions, (ctypes.byref(rows), ctypes.byref(site)), (rows, site, kept), torch.uint8 if counts else x.dtype
+        )
 
 
 def _readable(x: Tensor) -> bool:

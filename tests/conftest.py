@@ -57,6 +57,15 @@ class Worker:
         return pickle.loads((self.folder / "result").read_bytes())
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the cores among the processes that run tests, or each would start as many threads as there are cores."""
+    share = getattr(config, "workerinput", None)
+    if share is not None:
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // share["workercount"]))
+
+
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Worker]]:
     """Start a function of a test module in ``count`` processes with the environment of torchrun, which ``join``."""

@@ -33,7 +33,8 @@ def test_the_two_set_up_commands_are_targets_of_the_makefile() -> None:
     made = [line.split()[1] for line in commands() if line.startswith("make ")]
     assert made == ["demo", "test"]
     assert "$(BIN)/snnconvert demo" in MAKEFILE
-    assert "$(BIN)/python -m pytest" in MAKEFILE
+    assert "TESTS = $(BIN)/python -m pytest" in MAKEFILE
+    assert "test: .venv/installed\n\t$(TESTS)\n" in MAKEFILE
 
 
 def test_every_command_is_one_that_a_test_can_run() -> None:

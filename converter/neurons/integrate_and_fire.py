@@ -63,7 +63,7 @@ class IntegrateAndFire(Neuron):
 
     def start(self, current: Tensor) -> Tensor:
         """Return v0 theta, in the shape of ``current`` [batch, channels, ...]."""
-        start = torch.zeros_like(current) + self.initial_potential * self.threshold
+        start = torch.empty_like(current).copy_(self.initial_potential * self.threshold)
         return start if self.potential is None else start + self.potential
 
     def integrate(self, potential: Tensor, current: Tensor, step: int) -> Tensor:
@@ -79,10 +79,9 @@ class IntegrateAndFire(Neuron):
         self, potential: Any, currents: Tensor, first: int, noise: Noise, worth: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """Integrate and fire at each of the steps from ``first`` on, in one pass where the input alone drives them."""
-        alike = self.bias is None or (self.bias.ndim == self.threshold.ndim and not self.shift)
-        if self.burst > 1 or not alike:
+        if not self._alike:
             return super().spike_train(potential, currents, first, noise, worth)
-        drive = self.shift * self.threshold / self.steps if self.shift else self.bias
+        drive = self._drive
         if currents.is_cuda:
             trains = []
             for part in currents.split(_AT_ONCE):
@@ -91,6 +90,22 @@ class IntegrateAndFire(Neuron):
             return torch.cat(trains), potential
         found = native.integrate_and_fire(potential, currents, self.population(drive, worth))
         return super().spike_train(potential, currents, first, noise, worth) if found is None else (found, potential)
+
+    def train_bytes(self, potential: Tensor, currents: Tensor) -> Tensor | None:
+        """Return `spike_train` in bytes, with ``potential`` as it is after it; None where that cannot be done here."""
+        if not self._alike:
+            return None
+        return native.integrate_and_fire(potential, currents, self.population(self._drive, None), counts=True)
+
+    @property
+    def _alike(self) -> bool:
+        """Whether all steps are alike, and one spike is the most in each."""
+        return self.burst == 1 and (self.bias is None or (self.bias.ndim == self.threshold.ndim and not self.shift))
+
+    @property
+    def _drive(self) -> Tensor | None:
+        """What is added to the input of every step, if they are alike."""
+        return self.shift * self.threshold / self.steps if self.shift else self.bias
 
     def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""

@@ -146,6 +146,14 @@ class Neuron(nn.Module):
         counts = self.count(mean * self.steps, noise)
         return counts if worth is None else counts * worth
 
+    def train_bytes(self, potential: Tensor, currents: Tensor) -> Tensor | None:
+        """Return `spike_train` in bytes, with ``potential`` as it is after it; None where that cannot be done here."""
+        return None
+
+    def window_bytes(self, mean: Tensor, noise: Noise) -> Tensor | None:
+        """Return `count` for the ``mean`` input of a window, in bytes; None where that cannot be done here."""
+        return None
+
     def population(self, offset: Tensor | None, worth: Tensor | None) -> Population:
         """Return the neurons as compiled functions take them."""
         low = -self.most if self.signed else 0

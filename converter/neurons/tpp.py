@@ -148,7 +148,7 @@ class TwoPhaseProbabilistic(Neuron):
     def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
         """Return `count` for the ``mean`` input of a window, times ``worth``."""
         key = key_of(self.site, COUNT)
-        found = native.tpp(mean, self.population(self.offset, worth), _table(self.most), GRID, key, noise.images)
+        found = self._native(mean, noise, worth, counts=False)
         if found is not None:
             return found
         return (_FUSED if mean.is_cuda else _window)(
@@ -163,6 +163,14 @@ class TwoPhaseProbabilistic(Neuron):
             self.most,
             self.signed,
         )
+
+    def window_bytes(self, mean: Tensor, noise: Noise) -> Tensor | None:
+        """Return `count` for the ``mean`` input of a window, in bytes; None where that cannot be done here."""
+        return self._native(mean, noise, None, counts=True)
+
+    def _native(self, mean: Tensor, noise: Noise, worth: Tensor | None, counts: bool) -> Tensor | None:
+        population, key = self.population(self.offset, worth), key_of(self.site, COUNT)
+        return native.tpp(mean, population, _table(self.most), GRID, key, noise.images, counts=counts)
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return E[N] given ``total``, exactly."""

@@ -66,6 +66,10 @@ class TwoPhase(Neuron):
         run = _FUSED if mean.is_cuda else _window
         return run(mean, self.threshold, self.offset, worth, self.steps, self.most, self.signed)
 
+    def window_bytes(self, mean: Tensor, noise: Noise) -> Tensor | None:
+        """Return `count` for the ``mean`` input of a window, in bytes; None where that cannot be done here."""
+        return native.two_phase(mean, self.population(self.offset, None), counts=True)
+
     def expected_count(self, total: Tensor) -> Tensor:
         """Return N, which is not random."""
         total = total if self.offset is None else total + self.offset

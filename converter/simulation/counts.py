@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx
 
 from ..neurons import Neuron, Noise
+from .integers import Integers
 
 
 class Pass(NamedTuple):
@@ -40,8 +42,9 @@ class Counting:
     """
 
     def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> None:
-        self.__module, self.__neurons = module, neurons
+        self.__module, self.__neurons, self.__integers = module, neurons, Integers(module, neurons)
         graph = copy.deepcopy(module.graph)
+        _in_integers(graph, self.__integers, neurons)
         *_, last = (node for node in graph.nodes if node.op == "placeholder")
         with graph.inserting_after(last):
             now = graph.placeholder("snnconvert_pass")
@@ -59,7 +62,8 @@ class Counting:
         if name.startswith(("__", "_Counting__")):  # asked for while it is copied
             raise AttributeError(name)
         if name in self.__neurons:
-            return partial(_window, name, self.__neurons[name])
+            whole = any(site.target == name for site in self.__integers.sites)
+            return partial(_window, name, self.__neurons[name], whole)
         return getattr(self.__module, name)
 
     def __call__(self, *inputs: Tensor, now: Pass) -> Any:
@@ -67,10 +71,48 @@ class Counting:
         return self.__run(self, *inputs, now)
 
 
-def _window(name: str, neuron: Neuron, mean: Tensor, now: Pass) -> Tensor:
-    """Return theta N / T for the ``mean`` input of a window."""
+def _in_integers(graph: fx.Graph, integers: Integers, neurons: Mapping[str, Neuron]) -> None:
+    """Let convolutions of ``graph``, a copy, read counts where ``integers`` can, and all else their value."""
+    convolutions = {node.name: node for node in integers.convolutions}
+    for node in list(graph.nodes):
+        if node.name in {site.name for site in integers.sites}:
+            others = [user for user in node.users if user.name not in convolutions]
+            with graph.inserting_after(node):
+                value = graph.call_function(_value_of(neurons, str(node.target)), (node,))
+            for user in others:
+                user.replace_input_with(node, value)
+        elif node.name in convolutions:
+            node.target = _convolved(integers, convolutions[node.name], neurons)
+
+
+def _value_of(neurons: Mapping[str, Neuron], name: str) -> Callable[[Tensor], Tensor]:
+    def value(given: Tensor) -> Tensor:
+        """Return theta N / T of what a site gave."""
+        return given * (neurons[name].height / neurons[name].steps) if given.dtype == torch.uint8 else given
+
+    return value
+
+
+def _convolved(integers: Integers, node: fx.Node, neurons: Mapping[str, Neuron]) -> Callable[..., Tensor]:
+    site = str(node.args[0].target)  # type: ignore[union-attr]
+
+    def convolved(given: Tensor, *others: Any) -> Tensor:
+        """Return the currents of what a site gave."""
+        if given.dtype == torch.uint8:
+            return integers.currents(node, given, neurons[site].steps)
+        return torch.conv2d(given, *others)
+
+    return convolved
+
+
+def _window(name: str, neuron: Neuron, whole: bool, mean: Tensor, now: Pass) -> Tensor:
+    """Return theta N / T for the ``mean`` input of a window, or, if ``whole``, N in bytes where that can be done."""
     if now.watch is not None:
         now.watch(name, mean)
+    if whole and (counts := neuron.window_bytes(mean, now.noise)) is not None:
+        if now.activity is not None:
+            now.activity[name] = counts.to(mean.dtype)
+        return counts
     worth = neuron.height / neuron.steps
     if now.activity is None:
         return neuron.window(mean, now.noise, worth)

@@ -65,6 +65,8 @@ class Layers:
             return self._site(node, self.network.neuron(node))
         if node in self.schedule.nonlinear:
             return self._running(node)
+        if node in self.network.integers.convolutions and (counts := self.env[node.args[0]]).dtype == torch.uint8:  # type: ignore[index]
+            return self.network.integers.currents(node, counts, 1)
         return apply(node, self._train)
 
     def _constant(self, node: fx.Node) -> Any:
@@ -74,12 +76,19 @@ class Layers:
 
     def _over_time(self, node: fx.Node) -> Tensor:
         """Return what ``node`` carries, [steps, ...]."""
-        value: Tensor = self.env[node]
+        value = self._value(node)
         if node in self.trains:
             batch = node.meta["batch"]
             train: Tensor = value.unflatten(batch, (self.steps, -1)).movedim(batch, 0)
             return train
         return value.expand(self.steps, *value.shape)
+
+    def _value(self, node: fx.Node) -> Tensor:
+        """Return what ``node`` carries, in units of the activation."""
+        value: Tensor = self.env[node]
+        if node in self.network.integers.sites and value.dtype == torch.uint8:
+            return value * self.network.neuron(node).height
+        return value
 
     def _mean(self, node: fx.Node) -> Any:
         return self._over_time(node).mean(0) if node in self.trains else self.env[node]
@@ -87,13 +96,19 @@ class Layers:
     def _train(self, node: fx.Node) -> Any:
         """Return what ``node`` carries with time folded into the batch."""
         if node in self.trains or node in self.schedule.weights:
-            return self.env[node]
+            return self._value(node)
         return _folded(self._over_time(node), node)
 
     def _site(self, node: fx.Node, neuron: Neuron) -> Tensor:
         source = node.all_input_nodes[0]
         currents = self._over_time(source)
         potential = self.carried[node] if node in self.carried else neuron.start(currents[0])
+        if neuron.streaming and self.network.order == "none" and node in self.network.integers.sites:
+            counts = neuron.train_bytes(potential, currents)
+            if counts is not None:
+                self.carried[node] = potential
+                self._add_activity(node, counts)
+                return counts.flatten(0, 1)
         if neuron.streaming:
             plain = self.activity is None and self.network.order == "none"
             train, self.carried[node] = neuron.spike_train(
@@ -110,10 +125,14 @@ class Layers:
                     potential = neuron.integrate(potential, currents[t], t)
             for t in range(self.steps):
                 train[t], potential = neuron.fire(potential, t, self.noise)
-        if self.activity is not None:
-            self.activity[str(node.target)] = self.activity.get(str(node.target), 0) + train.sum(0)
+        self._add_activity(node, train)
         train = shuffle(train, self.network.order, neuron.site, self.noise)
         return train.mul_(neuron.height).flatten(0, 1)
+
+    def _add_activity(self, node: fx.Node, train: Tensor) -> None:
+        if self.activity is not None:
+            dtype = torch.get_default_dtype() if train.dtype == torch.uint8 else train.dtype
+            self.activity[str(node.target)] = self.activity.get(str(node.target), 0) + train.sum(0, dtype=dtype)
 
     def _running(self, node: fx.Node) -> Tensor:
         """Carry a nonlinear operation through the steps of a streaming network."""

@@ -15,6 +15,7 @@ from ..graph.sites import site_of
 from ..neurons import NEURONS, Correction, Neuron, Place
 from ..thresholds import Thresholds
 from .counts import Counting
+from .integers import Integers
 from .schedule import Schedule
 
 
@@ -44,6 +45,11 @@ class Network:
     def counting(self) -> Counting:
         """What the `counts` executor runs."""
         return Counting(self.module, self.neurons)
+
+    @cached_property
+    def integers(self) -> Integers:
+        """The convolutions that run in whole numbers."""
+        return Integers(self.module, self.neurons)
 
     def neuron(self, node: fx.Node) -> Neuron:
         """The neurons of the site that ``node`` calls."""

@@ -1,0 +1,73 @@
+"""Which convolutions of a network run in whole numbers: those of one site's spikes alone, where it pays."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..graph.canonical import attribute
+from ..graph.sites import site_of
+from ..integer_synapses import IntegerConvolution, available
+from ..neurons import Neuron
+
+FEWEST = 2**17
+"""Multiply-accumulates of an image below which a convolution in floats takes no longer."""
+
+
+class Integers:
+    """The convolutions that read counts in bytes, and the sites that give such counts.
+
+    A site may say that it cannot, for one call; its readers then get what it says in floats.
+
+    Args:
+        module: the canonical graph.
+        neurons: those of each site, by the name of its child.
+    """
+
+    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> None:
+        self._module, self._neurons = module, neurons
+        self.convolutions = {node for node in module.graph.nodes if _pays(node)} if available() else set[fx.Node]()
+        self.sites: set[fx.Node] = {node.args[0] for node in self.convolutions}
+        self._made: dict[fx.Node, tuple[tuple[Any, ...], IntegerConvolution]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to copy it: weights in bytes are made anew."""
+        return Integers, (self._module, self._neurons)
+
+    def currents(self, node: fx.Node, counts: Tensor, steps: int) -> Tensor:
+        """Return what the convolution ``node`` makes of ``counts``, uint8 [batch, channels, ...].
+
+        Args:
+            steps: of which the counts are the sum, and the currents the mean.
+        """
+        site, weight, bias = node.args[:3]
+        height = self._neurons[str(site.target)].height  # type: ignore[union-attr]
+        constant = self._constant(weight)
+        state = constant, _version(constant), height, _version(height), steps
+        made = self._made.get(node)
+        if made is None or any(one is not other and one != other for one, other in zip(made[0], state, strict=True)):
+            made = self._made[node] = state, IntegerConvolution(constant, height / steps, *node.args[3:7])  # type: ignore[arg-type]
+        return made[1](counts, None if bias is None else self._constant(bias))
+
+    def _constant(self, node: Any) -> Tensor:
+        return attribute(self._module, str(node.target))
+
+
+def _pays(node: fx.Node) -> bool:
+    if node.target is not torch.conv2d or len(node.args) != 7:
+        return False
+    site, weight, bias, _, padding, _, groups = node.args
+    population = site_of(site)  # type: ignore[arg-type]
+    constant = all(n is None or (isinstance(n, fx.Node) and n.op == "get_attr") for n in (weight, bias))
+    if population is None or population.signed or not constant or isinstance(padding, str) or groups != 1:
+        return False
+    if node.meta.get("batch") != 0 or site.meta.get("batch") != 0:  # type: ignore[union-attr]
+        return False
+    work = prod(node.meta["shape"][1:]) * prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
+    return work >= FEWEST
+
+
+def _version(x: Tensor) -> int:
+    return 0 if x.is_inference() else x._version
