@@ -90,9 +90,10 @@ def _samples(network: Network, rows: list[Row]) -> list[Sample]:
     pictures = data.read(positions.numpy())
     if pictures.shape[1] not in (1, 3):
         return []
+    called = data.class_name
     return [
-        Sample(_png(picture.numpy()), str(int(label)), [(row.name, str(int(row.answers[number]))) for row in rows])
-        for number, (picture, label) in enumerate(zip(pictures, labels, strict=True))
+        Sample(_png(picture.numpy()), called(int(label)), [(row.name, called(int(row.answers[n]))) for row in rows])
+        for n, (picture, label) in enumerate(zip(pictures, labels, strict=True))
     ]
 
 

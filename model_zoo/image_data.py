@@ -34,6 +34,7 @@ class ImageData:
         warnings: what was asked for and could not be given, for people.
         files: the images are decoded from files, so reading takes time; False where they lie in memory.
         sources: the files that the images are in, none for data sets that never change.
+        names: what the classes are called, in the order of their labels; classes beyond the last have no name.
     """
 
     name: str
@@ -45,11 +46,19 @@ class ImageData:
     warnings: list[str] = field(default_factory=list)
     files: bool = False
     sources: Callable[[], Iterable[Path]] = field(default=tuple, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def count(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    def class_name(self, label: int) -> str:
+        """Return what a class is called: its number without a name, both where classes share the name."""
+        name = self.names[label] if label < len(self.names) else ""
+        if not name:
+            return str(label)
+        return name if self.names.count(name) == 1 else f"{name} ({label})"
 
     def stamp(self) -> str:
         """Return a hash of the labels and of the name, size and time of each of ``sources``.

@@ -16,6 +16,7 @@ from snnconvert.cli.output import Output
 from snnconvert.cli.subject import Chosen, Conditions
 from snnconvert.evaluation.report import Report
 from snnconvert.model_zoo import Preprocessing, open_dataset
+from snnconvert.model_zoo.libraries import torchvision
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
 
@@ -87,12 +88,22 @@ def test_samples_are_the_first_images_and_what_was_answered(found: beside.Compar
     preprocessing = found.networks[0].subject.dataset.preprocessing
     data = open_dataset(DATA, split="test", preprocessing=preprocessing)
     _, labels, positions = next(data.batches(12, limit=20, seed=4))
-    assert [sample.label for sample in page.samples] == [str(int(label)) for label in labels]
+    names = [name.lower() for name in torchvision().datasets.FashionMNIST.classes]
+    assert [sample.label for sample in page.samples] == [names[label] for label in labels]
     for number, sample in enumerate(page.samples):
         picture = np.asarray(Image.open(io.BytesIO(sample.png)))
         assert np.array_equal(picture, data.read(positions[number : number + 1].numpy())[0, 0].numpy())
-        assert sample.predictions == [(row.name, str(row.answers[number])) for row in found.rows]
+        assert sample.predictions == [(row.name, names[row.answers[number]]) for row in found.rows]
     assert page.samples[0].predictions[0][0] == MODEL
+
+
+def test_classes_without_names_are_numbers(found: beside.Comparison) -> None:
+    network = found.networks[0]
+    data = replace(network.subject.dataset, names=())
+    plain = replace(network, subject=replace(network.subject, dataset=data))
+    said = [(sample.label, sample.predictions[0][1]) for sample in reporting._samples(plain, found.rows)]
+    row = found.rows[0]
+    assert said == [(str(label), str(answer)) for label, answer in zip(row.labels[:12], row.answers, strict=False)]
 
 
 def test_fewer_images_than_samples(found: beside.Comparison) -> None:

@@ -1,5 +1,6 @@
 import os
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,12 @@ def test_batches_in_order() -> None:
     assert positions.tolist() == list(range(10))
     assert labels.tolist() == [position % 3 for position in range(10)]
     torch.testing.assert_close(images[:, 0, 1, 1], positions.float())
+
+
+def test_classes_are_called_by_name_or_number() -> None:
+    named = replace(data(), names=("crane", "", "heron", "crane"))
+    assert [named.class_name(label) for label in range(5)] == ["crane (0)", "1", "heron", "crane (3)", "4"]
+    assert data().class_name(2) == "2"
 
 
 def test_a_limit_takes_the_first() -> None:
