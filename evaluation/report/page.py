@@ -96,7 +96,8 @@ def _fewer(row: dict[str, Any], ann: dict[str, Any]) -> str:
 
 
 def _comparison(rows: list[dict[str, Any]]) -> Iterator[Plot | None]:
-    yield plots.accuracy_by_steps(rows)
+    for count in plots.STEPS:
+        yield plots.accuracy_by_steps(rows, count)
     for model in tables.energy_models(rows):
         yield plots.accuracy_by_cost(
             rows,
