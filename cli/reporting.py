@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from snnconvert.evaluation import Row, spike_trains
+from snnconvert.evaluation import Row, spike_trains, window_starts
 from snnconvert.evaluation.report import NetworkDetail, Raster, Report, Sample
 
 from .beside import Comparison, Network
@@ -77,7 +77,8 @@ def _raster(network: Network) -> Raster:
     for name in shown:
         train = trains[name].flatten(1)  # [T, neurons]
         sites[name] = train[:, _spread_out(train.shape[1], _RASTER_NEURONS)].sign().cpu().numpy()
-    return Raster(sites, f"image {int(positions[0])} of {data.name}{data.split and f' ({data.split})'}")
+    image = f"image {int(positions[0])} of {data.name}{data.split and f' ({data.split})'}"
+    return Raster(sites, image, window_starts(subject.model))
 
 
 def _spread_out(count: int, chosen: int) -> list[int]:

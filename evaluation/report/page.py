@@ -12,7 +12,7 @@ from markupsafe import Markup
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.whole_file import written_whole
 
-from . import plots, site_plots, tables
+from . import plots, raster_plot, site_plots, tables
 from .content import NetworkDetail, Report
 from .svg import Key, Plot, inline, settings
 from .values import finite, positive, words
@@ -131,7 +131,7 @@ def _network(network: NetworkDetail) -> Iterator[Plot | None]:
     yield site_plots.error_sources(network.errors)
     yield site_plots.accuracy_over_time(network.by_t)
     yield site_plots.searched(network.curve)
-    yield site_plots.raster(network.raster)
+    yield raster_plot.raster(network.raster)
 
 
 def _shown(prefix: str, found: Iterable[Plot | None]) -> Iterator[Shown]:

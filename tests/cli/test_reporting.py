@@ -81,7 +81,10 @@ def test_the_raster_is_that_of_the_first_image(found: beside.Comparison, page: R
         flat = counts[name].flatten().numpy()
         assert spikes[:, 0].sum() == flat[0]
         assert spikes[:, -1].sum() == flat[-1]
-    assert all(each.raster.sites["1"].shape[0] == 2 for each in page.networks[2:] if each.raster is not None)
+    assert [raster.starts[name] for name in (names[0], names[-1])] == [4, subject.model.end_to_end_steps - 4]
+    direct = page.networks[2].raster
+    assert direct is not None
+    assert (direct.sites["1"].shape[0], direct.starts) == (2, {"1": 0})
 
 
 def test_samples_are_the_first_images_and_what_was_answered(found: beside.Comparison, page: Report) -> None:
