@@ -19,6 +19,7 @@ def test_a_calibration_of_chosen_images(
     found = result.document
     assert found["calibration"] == "fashion-resnet8.calib"
     assert found["images"] == 30
+    assert 0 < found["about"].pop("seconds") < found["seconds"]
     assert found["about"] == {"data": DATA, "split": "train", "seed": 2}
     stored = Calibration.load(Path("fashion-resnet8.calib"))
     assert (stored.images, stored.sha256) == (30, found["sha256"])
