@@ -35,7 +35,7 @@ def make_report(found: Comparison) -> Report:
         pairs=found.pairs,
         networks=[_detail(each) for each in found.networks],
         samples=_samples(found.networks[0], found.rows),
-        notes=_notes(found.rows),
+        notes=_notes(found.rows) + [f"{said}." for each in found.networks if (said := each.subject.caution)],
     )
 
 

@@ -1,5 +1,6 @@
 """Labelled images, read in batches as a network wants them."""
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
@@ -15,6 +16,8 @@ from snnconvert.converter.errors import DataRefused, UsageError
 
 from .preprocessing import Preprocessing
 from .workers import read_ahead
+
+_HASHED = 16
 
 Labels = NDArray[np.int64]
 Read = Callable[[Labels], Tensor]  # positions -> bytes [B, C, H, W] of the network's size
@@ -71,6 +74,14 @@ class ImageData:
             about = path.stat()
             found.update(f"{path}|{about.st_size}|{about.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return found.hexdigest()
+
+    def digest(self) -> str:
+        """Return a hash of the labels and of a few images: the same for a copy elsewhere, another for other images."""
+        found = hashlib.sha256(self.labels.tobytes())
+        chosen = np.linspace(0, self.count - 1, min(self.count, _HASHED)).astype(np.int64)
+        with contextlib.suppress(DataRefused):  # nobody has asked for these images yet
+            found.update(self.read(chosen).contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def check_labels(self, classes: int) -> None:
         """Do nothing if every label is below ``classes``, the number of outputs of a network.

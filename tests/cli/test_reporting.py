@@ -141,5 +141,11 @@ def test_notes_say_what_was_counted_on_what(found: beside.Comparison, page: Repo
     assert "seeds" not in notes
     assert "quantised" not in notes
     assert "does not say what it took" not in notes
+    assert "not seen" not in notes
+    data = found.networks[0].subject.dataset
+    about = {"model": {}, "training": {"digest": data.digest()}}
+    seen = replace(found.networks[0], subject=replace(found.networks[0].subject, about=about))
+    said = f"searched.snn was trained on images of {DATA}, so its accuracy there is not that on images it has not seen."
+    assert said in reporting.make_report(replace(found, networks=[seen])).notes
     unknown = replace(only, rows=[replace(row, cost=None) for row in only.rows])
     assert "does not say what it took" in " ".join(reporting.make_report(unknown).notes)

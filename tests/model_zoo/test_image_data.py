@@ -42,6 +42,25 @@ def test_classes_are_called_by_name_or_number() -> None:
     assert data().class_name(2) == "2"
 
 
+def test_a_digest_is_that_of_labels_and_images() -> None:
+    def other(position: int) -> ImageData:
+        return replace(numbers, read=lambda chosen: numbers.read(np.where(chosen == position, 0, chosen)))
+
+    numbers = data(100)
+    assert data(100).digest() == replace(numbers, name="copy", split="", files=True).digest() == numbers.digest()
+    changed = [data(99), replace(numbers, labels=numbers.labels[::-1]), other(99), other(33)]
+    assert len({each.digest() for each in (numbers, *changed)}) == 5
+    assert len(data(3).digest()) == len(numbers.digest())
+
+
+def test_images_that_cannot_be_read_have_a_digest() -> None:
+    def damaged(positions: Labels) -> torch.Tensor:
+        raise DataRefused("damaged")
+
+    found = {replace(data(count), read=damaged).digest() for count in (9, 10)}
+    assert len(found | {data(10).digest()}) == 3
+
+
 def test_a_limit_takes_the_first() -> None:
     assert torch.cat([positions for _, _, positions in data().batches(4, limit=5)]).tolist() == [0, 1, 2, 3, 4]
 
