@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from .plots import round_ticks
 from .svg import PAPER, SERIES, Key, Plot, figure, plain
 from .values import finite, positive
 
@@ -66,7 +67,9 @@ def thresholds(sites: Entries) -> Plot | None:
     axes.plot(numbers, medians, "o", color=SERIES[1], markersize=6, markeredgecolor=PAPER, markeredgewidth=0.5)
     if min(lows) > 0 and max(highs) / min(lows) > 30:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator(round_ticks(*axes.get_ylim())))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.25, len(sites) + 0.75)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlabel(_ORDER)

@@ -50,6 +50,21 @@ def test_thresholds_are_a_dot_and_a_line() -> None:
     assert [each.figure.axes[0].get_yscale() for each in (plot, wide, none)] == ["linear", "log", "linear"]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.1, 9.0, ["0.1", "0.2", "0.5", "1", "2", "5", "10"]), (0.4, 90.0, ["1", "10", "100"])],
+)
+def test_a_wide_range_of_thresholds_has_round_numbers(low: float, high: float, expected: list[str]) -> None:
+    with settings():
+        plot = thresholds([{"threshold": {"min": low, "median": 1.5, "max": high}}])
+        assert plot
+        drawn = inline(plot.figure, "plot", "")
+    axes = plot.figure.axes[0]
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown == expected
+    assert "mathdefault" not in drawn
+
+
 def test_errors_are_ranked_and_stacked() -> None:
     assert [entry["site"] for entry in ranked(ERRORS)] == ["b", "a", "c"]
     assert error_parts(ERRORS) == ["clipped", "quantisation"]
