@@ -1,6 +1,7 @@
 """`snnconvert calibrate`: a trained network and images in, a .calib file out that thresholds are computed from."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,9 @@ def calibrate(
         batch_size=batch_size,
         workers=workers,
     )
+    begun = time.perf_counter()
     found = session.calibrate_model(out, graph, chosen).whole
+    found = replace(found, about=found.about | {"seconds": time.perf_counter() - begun})
     for warning in found.warnings:
         out.warn(warning)
     if processes.rank() == 0:

@@ -104,8 +104,12 @@ def find_thresholds(
 
 
 def timed(thresholds: Thresholds, started: float) -> Thresholds:
-    """Return ``thresholds`` with the seconds since ``started``, of `time.perf_counter`, in their source."""
-    return replace(thresholds, source=thresholds.source | {"seconds": time.perf_counter() - started})
+    """Return ``thresholds`` with the seconds since ``started``, of `time.perf_counter`, in their source.
+
+    Those of an earlier calibration, which are there already, count as well.
+    """
+    seconds = thresholds.source.get("seconds", 0) + time.perf_counter() - started
+    return replace(thresholds, source=thresholds.source | {"seconds": seconds})
 
 
 def examine(

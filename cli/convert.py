@@ -189,6 +189,8 @@ def convert(
         account = conversion.examine(out, graph, settled, chosen, halves, thresholds, training)
     else:
         thresholds = conversion.find_thresholds(out, graph, settled, chosen, observed, None, checkpoint)
+        if "seconds" in thresholds.source:  # files of earlier versions do not say how long the calibration took
+            thresholds = conversion.timed(thresholds, begun)
     spiking = conversion.make_spiking(graph, thresholds, settled)
     if training is not None:
         chosen = replace(chosen, images=training.count)

@@ -59,7 +59,8 @@ def measure_subject(out: Output, subject: Subject, expected: Calibration | None 
     """Evaluate an artefact on its test images, next to an ANN: the stated one, its own or that of the reference.
 
     With ``expected``, say how far the activations on the first `COMPARED` images are from those of that calibration.
-    With ``resume``, keep the finished batches in that folder, and take those that are there already.
+    With ``resume``, keep the finished batches in that folder, and take those that are there already. Images that the
+    artefact was made on are a warning.
 
     Raises:
         UsageError: the network has no such executor.
@@ -68,6 +69,8 @@ def measure_subject(out: Output, subject: Subject, expected: Calibration | None 
     """
     path, model, dataset, conditions = subject.path, subject.model, subject.dataset, subject.conditions
     found = None
+    if subject.caution:
+        out.warn(f"{subject.caution}; name others with --data")
     if expected is not None:
         few = min(COMPARED, conditions.images or COMPARED)
         found = drift(expected, observe(model.graph, subject.batches(out, few, "comparing")))

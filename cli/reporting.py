@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from snnconvert.evaluation import Row, spike_trains
+from snnconvert.evaluation import Row, spike_trains, window_starts
 from snnconvert.evaluation.report import NetworkDetail, Raster, Report, Sample
 
 from .beside import Comparison, Network
@@ -35,7 +35,7 @@ def make_report(found: Comparison) -> Report:
         pairs=found.pairs,
         networks=[_detail(each) for each in found.networks],
         samples=_samples(found.networks[0], found.rows),
-        notes=_notes(found.rows),
+        notes=_notes(found.rows) + [f"{said}." for each in found.networks if (said := each.subject.caution)],
     )
 
 
@@ -77,7 +77,8 @@ def _raster(network: Network) -> Raster:
     for name in shown:
         train = trains[name].flatten(1)  # [T, neurons]
         sites[name] = train[:, _spread_out(train.shape[1], _RASTER_NEURONS)].sign().cpu().numpy()
-    return Raster(sites, f"image {int(positions[0])} of {data.name}{data.split and f' ({data.split})'}")
+    image = f"image {int(positions[0])} of {data.name}{data.split and f' ({data.split})'}"
+    return Raster(sites, image, window_starts(subject.model))
 
 
 def _spread_out(count: int, chosen: int) -> list[int]:
@@ -90,9 +91,10 @@ def _samples(network: Network, rows: list[Row]) -> list[Sample]:
     pictures = data.read(positions.numpy())
     if pictures.shape[1] not in (1, 3):
         return []
+    called = data.class_name
     return [
-        Sample(_png(picture.numpy()), str(int(label)), [(row.name, str(int(row.answers[number]))) for row in rows])
-        for number, (picture, label) in enumerate(zip(pictures, labels, strict=True))
+        Sample(_png(picture.numpy()), called(int(label)), [(row.name, called(int(row.answers[n]))) for row in rows])
+        for n, (picture, label) in enumerate(zip(pictures, labels, strict=True))
     ]
 
 

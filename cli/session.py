@@ -183,7 +183,7 @@ class Observed(NamedTuple):
 def calibrate_model(out: Output, graph: PreparedGraph, images: TrainingImages, sample: int = 1) -> Observed:
     """Observe training images on their way through the graph, one in ``sample`` activations."""
     data = images.data
-    about = {"data": images.reference, "split": data.split, "seed": images.seed}
+    about = {"data": images.reference, "split": data.split, "digest": data.digest(), "seed": images.seed}
     images = replace(images, batch_size=min(images.batch_size, math.ceil(images.count / 2)))  # at least two batches
     read = images.numbered()
     shown = replace(read, read=lambda numbers: out.progress(read.read(numbers), len(numbers), "calibrating"))

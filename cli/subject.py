@@ -5,7 +5,7 @@ Commands import this module late, because it imports torch.
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,17 @@ class Subject:
         """The seed that draws the images, None for all of them in their order."""
         return None if self.conditions.images is None else self.conditions.seed or 0
 
+    @cached_property
+    def caution(self) -> str | None:
+        """A sentence where its artefact says that it was trained or calibrated on the images that it is tested on."""
+        how = "trained" if self.direct else "calibrated"
+        if not _same(self.about["training" if self.direct else "calibration"], self.dataset):
+            return None
+        return (
+            f"{self.path.name} was {how} on images of {self.dataset.name}, so its accuracy there is not that on images "
+            "it has not seen"
+        )
+
     def batches(self, out: Output, limit: int | None, what: str) -> Numbered[tuple[Tensor, Tensor, Tensor]]:
         """Return batches of the first ``limit`` images for processes to share, shown as progress on ``what``."""
         given, data = self.conditions, self.dataset
@@ -74,6 +85,14 @@ class Subject:
         read = partial(data.batches, given.batch_size, limit=limit, seed=self.order, device=given.device, workers=ahead)
         count = math.ceil(min(limit or data.count, data.count) / given.batch_size)
         return Numbered(lambda numbers: out.progress(read(numbers=numbers), len(numbers), what), count)
+
+
+def _same(made: dict[str, Any], data: ImageData) -> bool:
+    """Return whether an artefact was made on ``data``; one without a digest tells them by their name and part."""
+    if "digest" in made:
+        return bool(made["digest"] == data.digest())
+    name, split = made.get("data"), made.get("split")
+    return isinstance(name, str) and split == data.split and Path(name).resolve() == Path(data.name).resolve()
 
 
 def open_subject(path: Path, conditions: Conditions) -> Subject:

@@ -228,6 +228,7 @@ def _about(course: Course, history: list[dict[str, Any]], command: str) -> dict[
             "command": command,
             "data": course.data.name,
             "split": course.data.split,
+            "digest": course.data.digest(),
             "images": course.counts[0],
             "validation": {"images": course.counts[1], "top1": history[-1]["validation_top1"]},
             "processes": processes.count(),

@@ -6,7 +6,7 @@ from .operations import LayerOperations, Operations, SiteOperations, operations
 from .result import Evaluation
 from .rows import Row, ann_row, pairs, quantised, quantised_row, spiking_row
 from .shards import Shards
-from .trains import spike_trains
+from .trains import spike_trains, window_starts
 
 __all__ = [
     "ENERGY_MODELS",
@@ -29,4 +29,5 @@ __all__ = [
     "spike_trains",
     "spiking_row",
     "weight_bits",
+    "window_starts",
 ]

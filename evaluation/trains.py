@@ -14,8 +14,8 @@ from snnconvert.converter.simulation.steps import Steps
 def spike_trains(model: SpikingModel, images: Tensor, index: Tensor) -> dict[str, Tensor]:
     """Return what each site sends in its window: site name to spikes, int64 [T, batch, channels, ...].
 
-    Bursts are counts and negative spikes negative; trains that are shuffled come in their new order. The window of a
-    site deep in a two-phase network begins later than that of the first, and all of them are told from step 0 on.
+    Bursts are counts and negative spikes negative; trains that are shuffled come in their new order. Each train begins
+    with its site's window, which `window_starts` places.
 
     Args:
         images: normalised, [B, C, H, W].
@@ -30,6 +30,16 @@ def spike_trains(model: SpikingModel, images: Tensor, index: Tensor) -> dict[str
     with torch.no_grad():
         watched.run(channels_last((images,)))
     return {name: torch.stack(train) for name, train in watched.sent.items()}
+
+
+def window_starts(model: SpikingModel) -> dict[str, int]:
+    """Return how many steps after the image each site's window begins: l T for one of level l, by site name.
+
+    Where neurons stream all of them begin with the image, l = 0; where they are two-phase, site number l on the longest
+    path to it fires in steps l T + 1 to (l + 1) T.
+    """
+    sites = ((node, site_of(node)) for node in model.schedule.graph.nodes)
+    return {site.name: model.schedule.level[node] * model.steps for node, site in sites if site is not None}
 
 
 class _Watched(Steps):

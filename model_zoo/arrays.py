@@ -28,6 +28,15 @@ def read_npz(path: Path) -> tuple[NDArray[np.uint8], Labels]:
     return check_images(found["images"], str(path)), check_labels(found["labels"], len(found["images"]), str(path))
 
 
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Return the texts of the array ``classes`` in the .npz file ``path``; none where it has no such array of texts."""
+    try:
+        found = read_arrays(path, ("classes",))["classes"]
+    except DataRefused:
+        return ()
+    return tuple(map(str, found)) if found.ndim == 1 and found.dtype.kind == "U" else ()
+
+
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Return the arrays called ``names`` in the .npz file ``path``; pickled objects are never loaded.
 

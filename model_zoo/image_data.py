@@ -1,5 +1,6 @@
 """Labelled images, read in batches as a network wants them."""
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
@@ -15,6 +16,8 @@ from snnconvert.converter.errors import DataRefused, UsageError
 
 from .preprocessing import Preprocessing
 from .workers import read_ahead
+
+_HASHED = 16
 
 Labels = NDArray[np.int64]
 Read = Callable[[Labels], Tensor]  # positions -> bytes [B, C, H, W] of the network's size
@@ -34,6 +37,7 @@ class ImageData:
         warnings: what was asked for and could not be given, for people.
         files: the images are decoded from files, so reading takes time; False where they lie in memory.
         sources: the files that the images are in, none for data sets that never change.
+        names: what the classes are called, in the order of their labels; classes beyond the last have no name.
     """
 
     name: str
@@ -45,11 +49,19 @@ class ImageData:
     warnings: list[str] = field(default_factory=list)
     files: bool = False
     sources: Callable[[], Iterable[Path]] = field(default=tuple, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def count(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    def class_name(self, label: int) -> str:
+        """Return what a class is called: its number without a name, both where classes share the name."""
+        name = self.names[label] if label < len(self.names) else ""
+        if not name:
+            return str(label)
+        return name if self.names.count(name) == 1 else f"{name} ({label})"
 
     def stamp(self) -> str:
         """Return a hash of the labels and of the name, size and time of each of ``sources``.
@@ -62,6 +74,14 @@ class ImageData:
             about = path.stat()
             found.update(f"{path}|{about.st_size}|{about.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return found.hexdigest()
+
+    def digest(self) -> str:
+        """Return a hash of the labels and of a few images: the same for a copy elsewhere, another for other images."""
+        found = hashlib.sha256(self.labels.tobytes())
+        chosen = np.linspace(0, self.count - 1, min(self.count, _HASHED)).astype(np.int64)
+        with contextlib.suppress(DataRefused):  # nobody has asked for these images yet
+            found.update(self.read(chosen).contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def check_labels(self, classes: int) -> None:
         """Do nothing if every label is below ``classes``, the number of outputs of a network.

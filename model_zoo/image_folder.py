@@ -33,15 +33,20 @@ class ImageFolder:
         root: the folder.
         files: path of each image under the folder, bytes [count]: one array, that processes can share.
         labels: class of each image, int64 [count].
-        classes: number of classes.
+        names: what the classes are called, by label.
         preprocessing: what the network expects of an image.
     """
 
     root: Path
     files: NDArray[np.bytes_]
     labels: Labels
-    classes: int
+    names: tuple[str, ...]
     preprocessing: Preprocessing
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.names)
 
     def paths(self) -> Iterator[Path]:
         """Yield the path of each image."""
@@ -60,8 +65,8 @@ class ImageFolder:
 def open_folder(root: Path, preprocessing: Preprocessing) -> ImageFolder:
     """Return the images under ``root``, read as RGB.
 
-    Classes are the sub-folders in alphabetical order; those named by ImageNet's wnids (n01440764) get their index
-    among the 1,000 classes of ILSVRC.
+    Classes are the sub-folders in alphabetical order; those named by ImageNet's wnids (n01440764) get their index and
+    their name among the 1,000 classes of ILSVRC.
 
     Raises:
         DataRefused: no sub-folders, one without images, wnids mixed with other names or not among the 1,000, or a
@@ -75,10 +80,10 @@ def open_folder(root: Path, preprocessing: Preprocessing) -> ImageFolder:
     if {name.lower() for name in names} <= PARTS:
         raise DataRefused(f"{root} holds the parts {', '.join(names)}, not classes", f"name one: {folders[0]}")
     check_channels(3, preprocessing, str(root), ())
-    indices, classes = _class_indices(root, names)
+    indices, names = _classes(root, names)
     files = [np.array([os.fsencode(path.relative_to(root)) for path in _images(folder)]) for folder in folders]
     labels = np.repeat(np.array(indices, np.int64), [len(found) for found in files])
-    return ImageFolder(root, np.concatenate(files), labels, classes, preprocessing)
+    return ImageFolder(root, np.concatenate(files), labels, tuple(names), preprocessing)
 
 
 def read_image(source: Path | BinaryIO, where: str, preprocessing: Preprocessing) -> Tensor:
@@ -95,17 +100,19 @@ def read_image(source: Path | BinaryIO, where: str, preprocessing: Preprocessing
         raise DataRefused(f"{where}: {error.message}", error.hint) from error
 
 
-def _class_indices(root: Path, names: list[str]) -> tuple[list[int], int]:
+def _classes(root: Path, names: list[str]) -> tuple[list[int], list[str]]:
+    """Return the label of each folder in ``names``, and what all classes are called."""
     other = [name for name in names if not _WNID.fullmatch(name)]
     if len(other) == len(names):
-        return list(range(len(names))), len(names)
+        return list(range(len(names))), names
     if other:
         raise DataRefused(f"{root}: some class folders are named by ImageNet wnids, {other[0]!r} is not")
-    known = {wnid: index for index, wnid in enumerate(timm().data.ImageNetInfo("imagenet-1k").label_names())}
+    info = timm().data.ImageNetInfo("imagenet-1k")
+    known = {wnid: index for index, wnid in enumerate(info.label_names())}
     foreign = [name for name in names if name not in known]
     if foreign:
         raise DataRefused(f"{root}: the wnid {foreign[0]} is not among the 1,000 classes of ILSVRC")
-    return [known[name] for name in names], len(known)
+    return [known[name] for name in names], [synonyms.split(", ")[0] for synonyms in info.label_descriptions()]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from snnconvert.converter.errors import DataRefused, choice
 
 from .arrays import check_images, check_labels, read_arrays
+from .class_names import CLASS_NAMES
 from .idx import read_idx
 from .image_data import Labels
 from .libraries import torchvision
@@ -55,7 +56,7 @@ def read_named(name: str, split: str, root: Path) -> tuple[NDArray[np.uint8], La
     else:
         images, labels = _read(name, split, root)
     images = check_images(np.asarray(images), name)
-    return images, check_labels(np.asarray(labels), len(images), name), 100 if name == "cifar100" else 10
+    return images, check_labels(np.asarray(labels), len(images), name), len(CLASS_NAMES[name])
 
 
 def _read(name: str, split: str, root: Path) -> tuple[Any, Any]:

@@ -18,10 +18,12 @@ class Raster:
         sites: site name to [steps, neurons]; true or positive where a neuron fires, negative where it fires a negative
             spike.
         image: what the image is, in words; "" if unknown.
+        starts: site name to the steps after the image at which its window begins; 0 for those that are not named.
     """
 
     sites: Mapping[str, Spikes]
     image: str = ""
+    starts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.whole_file import written_whole
 
-from . import plots, site_plots, tables
+from . import plots, raster_plot, site_plots, tables
 from .content import NetworkDetail, Report
 from .svg import Key, Plot, inline, settings
 from .values import finite, positive, words
@@ -96,7 +96,8 @@ def _fewer(row: dict[str, Any], ann: dict[str, Any]) -> str:
 
 
 def _comparison(rows: list[dict[str, Any]]) -> Iterator[Plot | None]:
-    yield plots.accuracy_by_steps(rows)
+    for count in plots.STEPS:
+        yield plots.accuracy_by_steps(rows, count)
     for model in tables.energy_models(rows):
         yield plots.accuracy_by_cost(
             rows,
@@ -130,7 +131,7 @@ def _network(network: NetworkDetail) -> Iterator[Plot | None]:
     yield site_plots.error_sources(network.errors)
     yield site_plots.accuracy_over_time(network.by_t)
     yield site_plots.searched(network.curve)
-    yield site_plots.raster(network.raster)
+    yield raster_plot.raster(network.raster)
 
 
 def _shown(prefix: str, found: Iterable[Plot | None]) -> Iterator[Shown]:

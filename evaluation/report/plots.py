@@ -16,7 +16,27 @@ Point = tuple[float, float]
 MARKERS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("p", "⬟"), ("h", "⬢"), ("*", "★"))
 """What matplotlib draws, and the character that a legend shows for it."""
 
-_HEIGHT = 3.2
+STEPS = {
+    "steps": (
+        "Accuracy against steps",
+        "steps T, the window of one site",
+        (
+            "Top-1 accuracy after a window of T steps. Bars are 95 % intervals over the test images; a line joins the "
+            "best of each method at each T. Those with one T stand side by side."
+        ),
+    ),
+    "end_to_end_steps": (
+        "Accuracy against end-to-end steps",
+        "steps from an image to its answer",
+        (
+            "Top-1 accuracy against the steps that an answer takes: T where neurons stream; where they are two-phase, "
+            "T for each site on the longest path and once more. Bars and lines are as in the plot against T."
+        ),
+    ),
+}
+"""The counts of steps that accuracy is plotted against, by the name in a row: title, label of the axis, caption."""
+
+_HEIGHT, _MOST_TICKS = 3.2, 8
 _CORNERS = ((5, -11, "left"), (5, 5, "left"), (-5, 5, "right"), (-5, -11, "right"))
 """Where the label of a point may stand: its offset in points and its alignment."""
 
@@ -49,6 +69,15 @@ def round_ticks(low: float, high: float, most: int = 7) -> list[float]:
     return found[:: math.ceil(len(found) / most) or 1]
 
 
+def spaced(ticks: Sequence[float], ratio: float) -> list[float]:
+    """Return the first of ``ticks``, which ascend, and each that is at least ``ratio`` times the one taken before."""
+    found: list[float] = []
+    for tick in ticks:
+        if not found or tick >= ratio * found[-1]:
+            found.append(tick)
+    return found
+
+
 def series(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Return the networks with an accuracy by how they were made, in the order of ``rows``; ANNs are left out."""
     found: dict[str, list[Row]] = {}
@@ -65,10 +94,14 @@ def _made(row: Row) -> str:
     return f"{method}, trained directly" if row.get("kind") == "direct" else method
 
 
-def accuracy_by_steps(rows: list[Row]) -> Plot | None:
-    """Plot top-1 against T, a line through the best of each method; None where no network has both."""
-    lines = {name: [row for row in each if positive(row.get("steps"))] for name, each in series(rows).items()}
-    times = sorted({float(row["steps"]) for each in lines.values() for row in each})
+def accuracy_by_steps(rows: list[Row], count: str = "steps") -> Plot | None:
+    """Plot top-1 against a count of steps, a line through the best of each method; None where no network has both.
+
+    Args:
+        count: one of `STEPS`.
+    """
+    lines = {name: [row for row in each if positive(row.get(count))] for name, each in series(rows).items()}
+    times = sorted({float(row[count]) for each in lines.values() for row in each})
     if not times:
         return None
     drawing = figure(_HEIGHT)
@@ -76,21 +109,18 @@ def accuracy_by_steps(rows: list[Row]) -> Plot | None:
     keys = _ann_lines(axes, rows)
     for number, (name, each) in enumerate(lines.items()):
         apart = 2.0 ** (min(0.08, 0.5 / len(lines)) * (number - (len(lines) - 1) / 2))
-        best = {t: max(row["top1"] for row in each if row["steps"] == t) for t in times if _any_at(each, t)}
+        best = {t: max(row["top1"] for row in each if row[count] == t) for t in sorted({row[count] for row in each})}
         axes.plot([t * apart for t in best], [*best.values()], color=_colour(number))
         for row in each:
-            _error_bar(axes, row["steps"] * apart, row, number)
+            _error_bar(axes, row[count] * apart, row, number)
         keys += [_key(name, number)] if each else []
     axes.set_xscale("log", base=2)
     axes.set_xlim(times[0] / 1.5, times[-1] * 1.5)
-    _ticks(axes, times[:: math.ceil(len(times) / 8)])
-    axes.set_xlabel("steps T, the window of one site")
+    _ticks(axes, spaced(times, (axes.get_xlim()[1] / axes.get_xlim()[0]) ** (1 / _MOST_TICKS)))
+    title, label, caption = STEPS[count]
+    axes.set_xlabel(label)
     axes.set_ylabel("top-1 [%]")
-    caption = (
-        "Top-1 accuracy after a window of T steps. Bars are 95 % intervals over the test images; a line joins the best "
-        "of each method at each T. Those with one T stand side by side."
-    )
-    return Plot(drawing, "Accuracy against steps", caption, tuple(keys))
+    return Plot(drawing, title, caption, tuple(keys))
 
 
 class Mark(NamedTuple):
@@ -145,10 +175,6 @@ def accuracy_by_cost(rows: list[Row], cost: Callable[[Row], Any], title: str, la
     networks, known = sum(map(len, groups.values())), sum(mark.number is not None for mark in shown)
     missing = f" It is known of {known} of the {networks} networks." if networks > known else ""
     return Plot(drawing, title, caption + missing, (*keys, Key("Pareto front: none is cheaper and as good", "┈")))
-
-
-def _any_at(rows: list[Row], t: float) -> bool:
-    return any(row["steps"] == t for row in rows)
 
 
 def _anns(rows: list[Row]) -> list[Row]:

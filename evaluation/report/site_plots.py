@@ -1,14 +1,13 @@
-"""Plots of one network: its sites, its answers over time, its spikes."""
+"""Plots of one network: its sites, and its answers over time."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from .content import Raster, Spikes
-from .svg import INK, PAPER, SERIES, Key, Plot, figure, plain
+from .plots import round_ticks
+from .svg import PAPER, SERIES, Key, Plot, figure, plain
 from .values import finite, positive
 
 Entries = Sequence[dict[str, Any]]
@@ -23,9 +22,6 @@ PARTS = {
 
 MOST_BARS = 12
 """Sites in the plot of errors; the table beside it has all of them."""
-
-MOST_SITES, MOST_NEURONS, MOST_STEPS = 4, 24, 64
-"""What a raster shows of more."""
 
 _HEIGHT = 2.4
 _ORDER = "site, in the order in which they run"
@@ -71,7 +67,9 @@ def thresholds(sites: Entries) -> Plot | None:
     axes.plot(numbers, medians, "o", color=SERIES[1], markersize=6, markeredgecolor=PAPER, markeredgewidth=0.5)
     if min(lows) > 0 and max(highs) / min(lows) > 30:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator(round_ticks(*axes.get_ylim())))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.25, len(sites) + 0.75)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlabel(_ORDER)
@@ -144,39 +142,3 @@ def _curve(points: Sequence[tuple[int, float]], title: str, label: str, caption:
     axes.set_xlabel(label)
     axes.set_ylabel("top-1 [%]")
     return Plot(drawing, title, caption)
-
-
-def raster(found: Raster | None) -> Plot | None:
-    """Plot when a few neurons fire; None where no spike train was kept."""
-    shown = {name: spikes[:MOST_STEPS, :MOST_NEURONS] for name, spikes in (found.sites if found else {}).items()}
-    shown = dict([(name, spikes) for name, spikes in shown.items() if spikes.size][:MOST_SITES])
-    if not found or not shown:
-        return None
-    heights = [max(3, spikes.shape[1]) for spikes in shown.values()]
-    drawing = figure(0.5 + sum(0.3 + 0.055 * each for each in heights))
-    panels = drawing.subplots(len(shown), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (name, spikes) in zip(panels, shown.items(), strict=True):
-        axes.plot(*_strokes(spikes > 0, 0.0, 0.36), color=INK, linewidth=1.1, solid_capstyle="butt")
-        axes.plot(*_strokes(spikes < 0, 0.36, 0.0), color=SERIES[1], linewidth=1.4, solid_capstyle="butt")
-        axes.set_title(plain(name, 40), pad=3, fontsize=9)
-        axes.set_ylim(spikes.shape[1] + 0.5, 0.5)
-        axes.set_yticks([])
-        axes.grid(visible=False)
-    steps = max(len(spikes) for spikes in shown.values())
-    panels[-1].set_xlim(0.5, steps + 0.5)
-    panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    panels[-1].set_xlabel("step")
-    caption = f"Spikes of up to {MOST_NEURONS} neurons a site, one neuron a line"
-    caption += f", for {found.image or 'one image'}."
-    if any((spikes < 0).any() for spikes in shown.values()):
-        caption += " An upright stroke is a spike, a level one a negative spike."
-    return Plot(drawing, "Spikes", caption)
-
-
-def _strokes(fires: Spikes, across: float, up: float) -> tuple[list[float], list[float]]:
-    """Return the corners of one stroke where ``fires`` [steps, neurons] is true, with gaps between them."""
-    x, y = list[float](), list[float]()
-    for step, neuron in np.argwhere(fires) + 1:
-        x += [step - across, step + across, math.nan]
-        y += [neuron - up, neuron + up, math.nan]
-    return x, y

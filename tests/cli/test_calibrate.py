@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snnconvert.calibration import Calibration
+from snnconvert.model_zoo import load_model, open_dataset
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
 
@@ -19,7 +20,9 @@ def test_a_calibration_of_chosen_images(
     found = result.document
     assert found["calibration"] == "fashion-resnet8.calib"
     assert found["images"] == 30
-    assert found["about"] == {"data": DATA, "split": "train", "seed": 2}
+    assert 0 < found["about"].pop("seconds") < found["seconds"]
+    digest = open_dataset(DATA, split="train", preprocessing=load_model(MODEL).preprocessing).digest()
+    assert found["about"] == {"data": DATA, "split": "train", "digest": digest, "seed": 2}
     stored = Calibration.load(Path("fashion-resnet8.calib"))
     assert (stored.images, stored.sha256) == (30, found["sha256"])
     again = run("calibrate", MODEL, "--data", DATA, "--images", 30, "--seed", 2, "-o", "other.calib", "--json").document

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from snnconvert.calibration import Calibration
 from snnconvert.cli.conversion import method
 from snnconvert.cli.settings import Request
 from snnconvert.converter.errors import UsageError
@@ -54,11 +55,20 @@ def test_what_looks_at_images_needs_some(asked: dict[str, Any]) -> None:
         method(Request(**asked), data=False)
 
 
-def test_the_time_that_a_conversion_took_is_recorded(
-    run: Callable[..., Any], calibration: Path, tmp_path: Path
-) -> None:
+def test_the_time_that_a_conversion_took_is_recorded(run: Callable[..., Any], tmp_path: Path) -> None:
     words = ["convert", "zoo:fashion-resnet8", "--recipe", "thresholds", "-T", 1, "--json", "-o"]
     learnt = run(*words, tmp_path / "a.snn", "--data", "fashion-mnist-sample", "--images", 20).document
     assert 0 < learnt["calibration"]["seconds"] < learnt["seconds"]
-    earlier = run(*words, tmp_path / "b.snn", "--calibration", calibration).document
-    assert "seconds" not in earlier["calibration"], "the file does not say how long its calibration took"
+
+
+def test_the_time_of_a_calibration_counts(run: Callable[..., Any], calibration: Path, tmp_path: Path) -> None:
+    stored = Calibration.load(calibration)
+    assert 0 < stored.about["seconds"] < 600
+    words = ["convert", "zoo:fashion-resnet8", "-T", 1, "--json", "-o"]
+    found = run(*words, tmp_path / "a.snn", "--calibration", calibration).document
+    own = found["calibration"]["seconds"] - stored.about["seconds"]
+    assert 0 < own < found["seconds"]
+    del stored.about["seconds"]  # as in a file of an earlier version
+    stored.save(tmp_path / "old.calib")
+    silent = run(*words, tmp_path / "b.snn", "--calibration", tmp_path / "old.calib").document
+    assert "seconds" not in silent["calibration"], "the file does not say how long its calibration took"

@@ -16,6 +16,7 @@ from snnconvert.cli.output import Output
 from snnconvert.cli.subject import Chosen, Conditions
 from snnconvert.evaluation.report import Report
 from snnconvert.model_zoo import Preprocessing, open_dataset
+from snnconvert.model_zoo.libraries import torchvision
 
 MODEL, DATA = "zoo:fashion-resnet8", "fashion-mnist-sample"
 
@@ -80,19 +81,32 @@ def test_the_raster_is_that_of_the_first_image(found: beside.Comparison, page: R
         flat = counts[name].flatten().numpy()
         assert spikes[:, 0].sum() == flat[0]
         assert spikes[:, -1].sum() == flat[-1]
-    assert all(each.raster.sites["1"].shape[0] == 2 for each in page.networks[2:] if each.raster is not None)
+    assert [raster.starts[name] for name in (names[0], names[-1])] == [4, subject.model.end_to_end_steps - 4]
+    direct = page.networks[2].raster
+    assert direct is not None
+    assert (direct.sites["1"].shape[0], direct.starts) == (2, {"1": 0})
 
 
 def test_samples_are_the_first_images_and_what_was_answered(found: beside.Comparison, page: Report) -> None:
     preprocessing = found.networks[0].subject.dataset.preprocessing
     data = open_dataset(DATA, split="test", preprocessing=preprocessing)
     _, labels, positions = next(data.batches(12, limit=20, seed=4))
-    assert [sample.label for sample in page.samples] == [str(int(label)) for label in labels]
+    names = [name.lower() for name in torchvision().datasets.FashionMNIST.classes]
+    assert [sample.label for sample in page.samples] == [names[label] for label in labels]
     for number, sample in enumerate(page.samples):
         picture = np.asarray(Image.open(io.BytesIO(sample.png)))
         assert np.array_equal(picture, data.read(positions[number : number + 1].numpy())[0, 0].numpy())
-        assert sample.predictions == [(row.name, str(row.answers[number])) for row in found.rows]
+        assert sample.predictions == [(row.name, names[row.answers[number]]) for row in found.rows]
     assert page.samples[0].predictions[0][0] == MODEL
+
+
+def test_classes_without_names_are_numbers(found: beside.Comparison) -> None:
+    network = found.networks[0]
+    data = replace(network.subject.dataset, names=())
+    plain = replace(network, subject=replace(network.subject, dataset=data))
+    said = [(sample.label, sample.predictions[0][1]) for sample in reporting._samples(plain, found.rows)]
+    row = found.rows[0]
+    assert said == [(str(label), str(answer)) for label, answer in zip(row.labels[:12], row.answers, strict=False)]
 
 
 def test_fewer_images_than_samples(found: beside.Comparison) -> None:
@@ -127,5 +141,11 @@ def test_notes_say_what_was_counted_on_what(found: beside.Comparison, page: Repo
     assert "seeds" not in notes
     assert "quantised" not in notes
     assert "does not say what it took" not in notes
+    assert "not seen" not in notes
+    data = found.networks[0].subject.dataset
+    about = {"model": {}, "training": {"digest": data.digest()}}
+    seen = replace(found.networks[0], subject=replace(found.networks[0].subject, about=about))
+    said = f"searched.snn was trained on images of {DATA}, so its accuracy there is not that on images it has not seen."
+    assert said in reporting.make_report(replace(found, networks=[seen])).notes
     unknown = replace(only, rows=[replace(row, cost=None) for row in only.rows])
     assert "does not say what it took" in " ".join(reporting.make_report(unknown).notes)

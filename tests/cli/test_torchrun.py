@@ -74,9 +74,12 @@ def test_a_calibration_is_that_of_one_process(
     assert codes([first, second]) == [0, 0], first.stderr
     assert second.stdout + second.stderr == ""
     alone = run(*words, tmp_path / "one.calib")
-    assert timeless(json.loads(first.stdout)) == timeless(alone.document)
-    assert first.stderr == alone.stderr
+    several_said, alone_said = json.loads(first.stdout), alone.document
     one, two = (Calibration.load(tmp_path / f"{name}.calib") for name in ("one", "two"))
+    for about in (several_said["about"], alone_said["about"], one.about, two.about):
+        assert about.pop("seconds") > 0
+    assert timeless(several_said) == timeless(alone_said)
+    assert first.stderr == alone.stderr
     assert list(leaves(one)) == list(leaves(two))
 
 

@@ -11,7 +11,7 @@ import torch
 from snnconvert.cli import training
 from snnconvert.converter.artifact import load
 from snnconvert.converter.fused import Fused
-from snnconvert.model_zoo import load_model
+from snnconvert.model_zoo import Preprocessing, load_model, open_dataset
 from snnconvert.model_zoo.baselines import METHODS
 
 Run = Callable[..., Any]
@@ -57,6 +57,8 @@ def test_an_artefact_comes_out(method: str, trained: dict[str, Any]) -> None:
     made = document["training"]
     assert (made["method"], made["images"], made["validation"]["images"]) == (method, 180, 20)
     assert (made["data"], made["split"], made["epochs"], made["seed"]) == ("fashion-mnist-sample", "train", 1, 0)
+    preprocessing = Preprocessing.from_json(document["preprocessing"])
+    assert made["digest"] == open_dataset(made["data"], split="train", preprocessing=preprocessing).digest()
     words = "--data fashion-mnist-sample --arch fashion-resnet8 --steps 2 --epochs 1 --images 200 --exact"
     assert made["command"] == f"snnconvert train {method} {words}"
     network, about = load(path)

@@ -1,12 +1,16 @@
 """Trains add up to the counts of the executors, and come in the order in which they are sent."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from snnconvert.converter.errors import DataRefused
+from snnconvert.converter.neurons import Noise
 from snnconvert.converter.simulation import SpikingModel
-from snnconvert.evaluation import spike_trains
+from snnconvert.converter.simulation.steps import Steps
+from snnconvert.evaluation import spike_trains, window_starts
 
 from .spike_walk import STEPS, images, spiking
 
@@ -51,6 +55,56 @@ def test_a_shuffled_train_is_told_as_it_is_sent() -> None:
     assert torch.equal(first.sum(0), second.sum(0))
     assert torch.equal(first, first.sort(0, descending=True).values)  # a two-phase neuron fires its spikes at once
     assert not torch.equal(first, second)
+
+
+class Clock(dict[Any, Any]):
+    """What the step-by-step executor empties at the end of each step."""
+
+    steps = 0
+
+    def clear(self) -> None:
+        super().clear()
+        self.steps += 1
+
+
+class Timed(Steps):
+    """Writes down how many steps have passed when a site first fires."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.now: Clock = Clock()
+        self.first: dict[str, int] = {}
+
+    def _fire(self, node: fx.Node, t: int) -> Tensor:
+        self.first.setdefault(str(node.target), self.now.steps)
+        return super()._fire(node, t)
+
+
+class Branches(nn.Module):
+    """A short and a long way to a sum, and a pool that is exact on window means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.long, self.fc = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = (x + self.long(x).relu()).relu()
+        return self.fc(nn.functional.max_pool2d(x, 2, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("neuron", "shuffle"), [("if", "none"), ("if", "shared"), ("two-phase", "none")])
+def test_windows_start_when_sites_first_fire(neuron: str, shuffle: str) -> None:
+    plain = spiking(Branches(), 1, 5, 5, neuron=neuron)
+    model = SpikingModel(plain.graph, plain.thresholds, neuron=neuron, steps=STEPS, shuffle=shuffle)
+    clock = Timed(model.network, Noise(0, INDEX))
+    clock.run((images(model),))
+    names = {child: model.graph.module.get_submodule(child).name for child in clock.first}
+    starts = window_starts(model)
+    assert starts == {names[child]: steps for child, steps in clock.first.items()}
+    assert max(starts.values()) + STEPS == clock.now.steps == model.end_to_end_steps
+    assert len(set(starts.values())) == (1 if (neuron, shuffle) == ("if", "none") else 3)
 
 
 def test_images_that_do_not_fit() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from snnconvert.converter.errors import DataRefused
-from snnconvert.model_zoo.arrays import array_reader, read_npz
+from snnconvert.model_zoo.arrays import array_reader, read_class_names, read_npz
 from snnconvert.model_zoo.preprocessing import Preprocessing
 
 Save = Callable[..., Path]
@@ -47,6 +47,23 @@ def test_grey_images_may_have_no_channel_axis(npz: Save) -> None:
 def test_refuses_other_arrays(npz: Save, arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(DataRefused, match=message):
         read_npz(npz(**arrays))
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (np.array(["cat", "dog"]), ("cat", "dog")),
+        (np.array([["cat", "dog"]]), ()),
+        (np.array([2, 5]), ()),
+        (np.array(["cat", "dog"], object), ()),
+    ],
+)
+def test_names_of_classes_are_texts(npz: Save, classes: Any, expected: tuple[str, ...]) -> None:
+    assert read_class_names(npz(images=IMAGES, labels=LABELS, classes=classes)) == expected
+
+
+def test_names_of_classes_may_be_missing(npz: Save) -> None:
+    assert read_class_names(npz(images=IMAGES, labels=LABELS)) == ()
 
 
 @pytest.mark.parametrize("part", [0, 0.05, 0.5, 0.95])

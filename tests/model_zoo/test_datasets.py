@@ -20,6 +20,7 @@ TINY = Preprocessing((3, 4, 4), (0.0,) * 3, (1.0,) * 3)
 def test_opens_a_name() -> None:
     data = open_dataset("fashion-mnist-sample", split="test", preprocessing=FASHION)
     assert (data.name, data.split, data.count, data.classes) == ("fashion-mnist-sample", "test", 2000, 10)
+    assert [data.class_name(label) for label in (0, 9)] == ["t-shirt/top", "ankle boot"]
     images, labels, _ = next(data.batches(500))
     assert images.shape == (500, 1, 28, 28)
     assert torch.equal(labels, torch.from_numpy(data.labels[:500]))
@@ -32,9 +33,13 @@ def test_opens_an_npz_file(npz: Save) -> None:
     path = npz(images=pixels, labels=np.array([5, 0, 1]))
     data = open_dataset(str(path), split="test", preprocessing=TINY)
     assert (data.name, data.split, data.count, data.classes) == (str(path), "", 3, 6)
+    assert data.class_name(5) == "5"
     images, labels, positions = next(data.batches(8))
     torch.testing.assert_close(images, torch.full((3, 3, 4, 4), 0.2))
     assert (labels.tolist(), positions.tolist()) == ([5, 0, 1], [0, 1, 2])
+    npz(images=pixels, labels=np.array([1, 0, 1]), classes=np.array(["cat", "dog"]))
+    data = open_dataset(str(path), split="test", preprocessing=TINY)
+    assert [data.class_name(label) for label in range(3)] == ["cat", "dog", "2"]
 
 
 def test_opens_a_folder(tmp_path: Path) -> None:
@@ -43,6 +48,7 @@ def test_opens_a_folder(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4), (51, 51, 51)).save(tmp_path / name / "1.png")
     data = open_dataset(str(tmp_path), split="train", preprocessing=TINY)
     assert (data.count, data.classes, data.labels.tolist()) == (2, 2, [0, 1])
+    assert [data.class_name(label) for label in data.labels] == ["cat", "dog"]
     torch.testing.assert_close(next(data.batches(8))[0], torch.full((2, 3, 4, 4), 0.2))
 
 
@@ -57,6 +63,7 @@ def test_opens_tar_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for reference, count in (("part-01.tar", 1), ("part-{00..01}.tar", 2), ("part-*.tar", 3), (str(tmp_path), 3)):
         data = open_dataset(reference, split="test", preprocessing=TINY)
         assert (data.name, data.split, data.count, data.classes) == (reference, "", count, 5)
+        assert data.class_name(4) == "4"
         images, labels, _ = next(data.batches(8, workers=2))
         torch.testing.assert_close(images, torch.full((count, 3, 4, 4), 0.2))
         assert labels.tolist() == [4] * count

@@ -1,5 +1,6 @@
 import os
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,31 @@ def test_batches_in_order() -> None:
     assert positions.tolist() == list(range(10))
     assert labels.tolist() == [position % 3 for position in range(10)]
     torch.testing.assert_close(images[:, 0, 1, 1], positions.float())
+
+
+def test_classes_are_called_by_name_or_number() -> None:
+    named = replace(data(), names=("crane", "", "heron", "crane"))
+    assert [named.class_name(label) for label in range(5)] == ["crane (0)", "1", "heron", "crane (3)", "4"]
+    assert data().class_name(2) == "2"
+
+
+def test_a_digest_is_that_of_labels_and_images() -> None:
+    def other(position: int) -> ImageData:
+        return replace(numbers, read=lambda chosen: numbers.read(np.where(chosen == position, 0, chosen)))
+
+    numbers = data(100)
+    assert data(100).digest() == replace(numbers, name="copy", split="", files=True).digest() == numbers.digest()
+    changed = [data(99), replace(numbers, labels=numbers.labels[::-1]), other(99), other(33)]
+    assert len({each.digest() for each in (numbers, *changed)}) == 5
+    assert len(data(3).digest()) == len(numbers.digest())
+
+
+def test_images_that_cannot_be_read_have_a_digest() -> None:
+    def damaged(positions: Labels) -> torch.Tensor:
+        raise DataRefused("damaged")
+
+    found = {replace(data(count), read=damaged).digest() for count in (9, 10)}
+    assert len(found | {data(10).digest()}) == 3
 
 
 def test_a_limit_takes_the_first() -> None:

@@ -27,7 +27,7 @@ def test_classes_are_the_sub_folders_in_alphabetical_order(tmp_path: Path) -> No
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     folder = open_folder(tmp_path, PREPROCESSING)
     assert folder.files.tolist() == [b"cat/a.PNG", b"dog/b.png", b"dog/deep/a.jpg"]
-    assert (folder.labels.tolist(), folder.classes) == ([0, 1, 1], 2)
+    assert (folder.labels.tolist(), folder.classes, folder.names) == ([0, 1, 1], 2, ("cat", "dog"))
 
 
 @pytest.mark.parametrize(("mode", "pixel"), [("RGB", RED), ("L", (77, 77, 77)), ("RGBA", RED)])
@@ -45,6 +45,7 @@ def test_folders_named_by_wnids_get_their_imagenet_index(tmp_path: Path) -> None
         put(tmp_path / name / "1.png")
     folder = open_folder(tmp_path, PREPROCESSING)
     assert (folder.labels.tolist(), folder.classes) == ([0, 1, 999], 1000)
+    assert [folder.names[label] for label in folder.labels] == ["tench", "goldfish", "toilet tissue"]
 
 
 @pytest.mark.parametrize(

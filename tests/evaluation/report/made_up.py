@@ -77,7 +77,11 @@ def network(name: str, sites: int, steps: int = 8, streaming: bool = True) -> Ne
             | {"own": c + q + t, "total": c + q + t + 0.02}
             for site, (c, q, t) in zip(names, draw.exponential(0.01, (sites, 3)), strict=True)
         ],
-        Raster({site: draw.random((steps, 16)) < 0.2 for site in names[:3]}, "a Coat"),
+        Raster(
+            {site: draw.random((steps, 16)) < 0.2 for site in names[:3]},
+            "a Coat",
+            {} if streaming else {site: steps * n for n, site in enumerate(names, 1)},
+        ),
     )
 
 

@@ -61,11 +61,12 @@ def test_all_parts_are_there(text: str) -> None:
     assert [section["id"] for section in page.all("section")] == [
         *("networks", "comparison", "pairs", "images", "details-1", "details-2", "notes"),
     ]
-    assert len(page.all("svg")) == len(page.all("figure")) == len(page.all("figcaption")) == 4 + 5 + 5
+    assert len(page.all("svg")) == len(page.all("figure")) == len(page.all("figcaption")) == 5 + 5 + 5
     assert len(page.all("h1")) == 1
     for words in ("fashion-mt-lif-T16", "85.50", "95.05", "0.0054", "★ best at T = 2", "✗ wrong", "not measured"):
         assert words.lower() in page.text.lower()
-    assert "Accuracy against energy, lemaire" in page.text
+    for title in ("energy, lemaire", "steps", "end-to-end steps"):
+        assert f"Accuracy against {title}\n" in page.text
 
 
 def test_it_needs_no_other_file_and_no_script(text: str) -> None:
@@ -132,7 +133,7 @@ def test_missing_parts_leave_their_section_out() -> None:
     assert bare.all("section") == bare.all("svg") == bare.all("table") == []
     one = Page(render(Report("title", "made", [snn(0, energy=None, synaptic_operations=None)])))
     assert [section["id"] for section in one.all("section")] == ["networks", "comparison"]
-    assert len(one.all("svg")) == 1
+    assert len(one.all("svg")) == 2
     lonely = Page(render(Report("title", "made", [ann()], networks=[NetworkDetail("nothing known")])))
     assert [section["id"] for section in lonely.all("section")] == ["networks"]
     assert "nothing known" not in lonely.text

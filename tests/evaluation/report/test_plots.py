@@ -18,6 +18,7 @@ from snnconvert.evaluation.report.plots import (
     pareto,
     round_ticks,
     series,
+    spaced,
 )
 from snnconvert.evaluation.report.svg import inline, settings
 
@@ -34,7 +35,11 @@ def by_energy(rows: list[dict[str, Any]]) -> Plot | None:
     return accuracy_by_cost(rows, lambda row: (row.get("energy") or {}).get("lemaire"), "title", "label", "Caption.")
 
 
-PLOTS = (accuracy_by_steps, by_operations, by_energy)
+def by_latency(rows: list[dict[str, Any]]) -> Plot | None:
+    return accuracy_by_steps(rows, "end_to_end_steps")
+
+
+PLOTS = (accuracy_by_steps, by_latency, by_operations, by_energy)
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
@@ -97,6 +102,24 @@ def test_a_line_joins_the_best_of_each_method() -> None:
     assert sorted(float(np.asarray(dot.get_ydata())[0]) for dot in dots) == [60, 70, 80, 85]
 
 
+def test_end_to_end_steps_set_streaming_networks_beside_two_phase_ones() -> None:
+    two_phase = [snn(0, top1=70.0), snn(4, top1=80.0)]  # T = 2 and 4, eight windows
+    rows = [ann(), *two_phase, snn(10, top1=75.0), snn(0, kind="quantised", end_to_end_steps=None)]
+    with settings():
+        plot = by_latency(rows)
+    assert lines(plot) == [(pytest.approx([16 / 2**0.08, 32 / 2**0.08]), [70, 80]), ([8], [75]), ([], [])]
+    assert plot
+    axes = plot.figure.axes[0]
+    assert (plot.title, axes.get_xlabel()) == ("Accuracy against end-to-end steps", "steps from an image to its answer")
+    assert axes.xaxis.get_majorticklocs().tolist() == [8, 16, 32]
+    assert [key.text for key in plot.keys[1:]] == ["two-phase", "if"]
+
+
+def test_ticks_keep_apart() -> None:
+    assert spaced([2, 4, 24, 25, 47, 48, 100], 2) == [2, 4, 24, 48, 100]
+    assert spaced([], 2) == []
+
+
 def test_error_bars_are_the_intervals() -> None:
     with settings():
         plot = accuracy_by_steps([snn(0, top1=80.0, ci95=[78.5, 81.2])])
@@ -140,6 +163,7 @@ def test_nothing_to_compare_is_no_plot() -> None:
         assert draw([ann()]) is None
         assert draw([ann(), snn(0, top1=math.nan)]) is None
     assert accuracy_by_steps([snn(0, steps=None)]) is None
+    assert by_latency([snn(0, end_to_end_steps=None)]) is None
 
 
 ODD = {
@@ -152,7 +176,7 @@ ODD = {
     "no interval": [snn(0, ci95=None), snn(1, ci95=[None, None]), snn(2, ci95=[math.nan, 3])],
     "energies far apart": [snn(n, energy={"lemaire": 10.0**e}) for n, e in enumerate((-280, 0, 280))],
     "many methods": [snn(n, method=f"method {n}") for n in range(40)],
-    "many T": [snn(0, steps=t) for t in range(1, 300)],
+    "many T": [snn(0, steps=t, end_to_end_steps=t) for t in range(1, 300)],
     "strange names": [snn(0, method="_<script>$x\n\x00漢"), ann(name="$$")],
 }
 

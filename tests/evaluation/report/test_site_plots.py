@@ -2,16 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from snnconvert.evaluation.report import Raster
 from snnconvert.evaluation.report.site_plots import (
     accuracy_over_time,
     error_parts,
     error_sources,
     ranked,
-    raster,
     rates,
     searched,
     thresholds,
@@ -53,6 +50,21 @@ def test_thresholds_are_a_dot_and_a_line() -> None:
     assert [each.figure.axes[0].get_yscale() for each in (plot, wide, none)] == ["linear", "log", "linear"]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.1, 9.0, ["0.1", "0.2", "0.5", "1", "2", "5", "10"]), (0.4, 90.0, ["1", "10", "100"])],
+)
+def test_a_wide_range_of_thresholds_has_round_numbers(low: float, high: float, expected: list[str]) -> None:
+    with settings():
+        plot = thresholds([{"threshold": {"min": low, "median": 1.5, "max": high}}])
+        assert plot
+        drawn = inline(plot.figure, "plot", "")
+    axes = plot.figure.axes[0]
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown == expected
+    assert "mathdefault" not in drawn
+
+
 def test_errors_are_ranked_and_stacked() -> None:
     assert [entry["site"] for entry in ranked(ERRORS)] == ["b", "a", "c"]
     assert error_parts(ERRORS) == ["clipped", "quantisation"]
@@ -87,44 +99,14 @@ def test_curves() -> None:
     assert search.figure.axes[0].lines[0].get_xydata().tolist() == [[2, 70], [8, 90]]
 
 
-def test_a_stroke_stands_where_a_neuron_fires() -> None:
-    spikes = np.array([[0, 1], [0, 0], [-1, 0]])  # neuron 2 at step 1, neuron 1 at step 3, negative
-    with settings():
-        plot = raster(Raster({"relu": spikes}, "a Coat"))
-    assert plot
-    upright, level = (np.array(line.get_xydata()) for line in plot.figure.axes[0].lines)
-    assert upright[:2].mean(0).tolist() == [1, 2]
-    assert level[:2].mean(0).tolist() == [3, 1]
-    assert upright[0, 0] == upright[1, 0]
-    assert level[0, 1] == level[1, 1]
-    assert len(upright) == len(level) == 3
-    assert "for a Coat." in plot.caption
-    assert "negative" in plot.caption
-    with settings():
-        binary = raster(Raster({"relu": spikes > 0}))
-    assert binary
-    assert "negative" not in binary.caption
-
-
-def test_a_raster_shows_a_part_of_what_is_large() -> None:
-    spikes = np.ones((500, 90), bool)
-    with settings():
-        plot = raster(Raster({f"s{n}": spikes for n in range(9)}))
-        assert plot
-        assert len(inline(plot.figure, "plot", "")) < 300_000
-    assert len(plot.figure.axes) == 4
-    assert len(plot.figure.axes[0].lines[0].get_xydata()) == 3 * 64 * 24
-
-
 def test_nothing_known_is_no_plot() -> None:
     empty = network("none", 0)
-    for plot in (rates(empty.sites), thresholds(empty.sites), error_sources(empty.errors), raster(None)):
+    for plot in (rates(empty.sites), thresholds(empty.sites), error_sources(empty.errors)):
         assert plot is None
     assert rates([{"name": "a", "rate": math.nan}]) is None
     assert thresholds([{"threshold": None}, {"threshold": {"min": 1.0, "median": None, "max": 2.0}}]) is None
     assert error_sources([{"site": "a", "clipped": None, "quantisation": 0.0}]) is None
     assert accuracy_over_time(None) is accuracy_over_time([]) is searched([]) is None
-    assert raster(Raster({})) is raster(Raster({"a": np.zeros((0, 3), bool), "b": np.zeros((4, 0), bool)})) is None
 
 
 @pytest.mark.parametrize("sites", [1, 2, 200])
@@ -133,6 +115,6 @@ def test_any_number_of_sites(sites: int) -> None:
     long = [entry | {"site": "module." * 40 + str(n)} for n, entry in enumerate(one.errors)]
     with settings():
         plots = [rates(one.sites), thresholds(one.sites), error_sources(long), accuracy_over_time(one.by_t)]
-        for plot in (*plots, searched([(1, 50.0)]), raster(one.raster)):
+        for plot in (*plots, searched([(1, 50.0)])):
             assert plot
             assert "nan" not in inline(plot.figure, "plot", plot.title)
