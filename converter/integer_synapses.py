@@ -13,6 +13,7 @@ Runs where the processor has instructions for it (AVX-512 VNNI) and oneDNN gives
 """
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -46,26 +47,19 @@ class IntegerConvolution:
     """A convolution of the counts of one site, with the worth of its spikes in the weights.
 
     Args:
-        weight: W, float32 [out, in / groups, height, width].
-        worth: theta_c or one for all, in a shape that broadcasts along the channels of an image.
-        stride, padding, dilation, groups: as for `torch.conv2d`.
+        weight: W [out, in, height, width].
+        worth: theta_c, or one for all, in any shape of that many numbers.
+        stride, padding, dilation: as for `torch.conv2d`.
     """
 
     def __init__(
-        self,
-        weight: Tensor,
-        worth: Tensor,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-        groups: int,
+        self, weight: Tensor, worth: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
     ) -> None:
-        out, inner = weight.shape[:2]
-        each = worth.flatten().expand(inner * groups).view(groups, 1, inner, 1, 1)
-        parts, sigma = bytes_of((weight.unflatten(0, (groups, -1)) * each).flatten(0, 1))
-        self.how = list(stride), list(padding), list(dilation), groups
+        out, channels = weight.shape[:2]
+        parts, sigma = bytes_of(weight.double() * worth.double().flatten().expand(channels).view(-1, 1, 1))
+        self.how = list(stride), list(padding), list(dilation), 1
         self.none = torch.zeros(out, dtype=torch.int32)
-        pack, ones, shape = torch.ops.onednn.qconv_prepack, torch.ones(out), [1, inner * groups, 32, 32]
+        pack, ones, shape = torch.ops.onednn.qconv_prepack, torch.ones(out), [1, channels, 32, 32]
         self.parts = [
             (pack(part, ones, 1.0, 0, *self.how, shape), (sigma * BYTE**power).float())
             for power, part in enumerate(parts)
@@ -95,7 +89,7 @@ def available() -> bool:
     weight = torch.randint(-TOP, TOP, (16, 32, 3, 3), generator=draw).double()
     weight[:, 0, 0, 0] = TOP
     try:
-        found = IntegerConvolution(weight, torch.ones(1), (1, 1), (1, 1), (1, 1), 1)(counts, None)
+        found = IntegerConvolution(weight, torch.ones(1), (1, 1), (1, 1), (1, 1))(counts, None)
     except (AttributeError, RuntimeError):
         return False
     wanted = torch.conv2d(counts.double(), weight, None, 1, 1)

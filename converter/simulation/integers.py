@@ -48,7 +48,7 @@ class Integers:
         state = constant, _version(constant), height, _version(height), steps
         made = self._made.get(node)
         if made is None or any(one is not other and one != other for one, other in zip(made[0], state, strict=True)):
-            made = self._made[node] = state, IntegerConvolution(constant, height / steps, *node.args[3:7])  # type: ignore[arg-type]
+            made = self._made[node] = state, IntegerConvolution(constant, height / steps, *node.args[3:6])  # type: ignore[arg-type]
         return made[1](counts, None if bias is None else self._constant(bias))
 
     def _constant(self, node: Any) -> Tensor:

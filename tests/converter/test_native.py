@@ -38,8 +38,8 @@ def watched() -> Iterator[list[bool]]:
     answered: list[bool] = []
 
     def watch(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            found = function(*args)
+        def call(*args: Any, **named: Any) -> Any:
+            found = function(*args, **named)
             answered.append(found is not None)
             return found
 
@@ -159,6 +159,12 @@ def compare_windows(kind: str, case: Case) -> None:
     assert same(found, expected)
     counts = neuron.count(x * case.steps, noise)
     assert same(found, counts if worth is None else counts * worth)
+    whole = neuron.window_bytes(x, noise)
+    if whole is None:
+        assert not all(answered) or neuron.signed or neuron.most > 255 or bool(counts.isnan().any())
+    else:
+        assert whole.dtype == torch.uint8
+        assert torch.equal(whole.to(counts.dtype), counts)
 
 
 def compare_trains(case: Case, begin: str, steady: bool, **options: float) -> None:
@@ -168,7 +174,7 @@ def compare_trains(case: Case, begin: str, steady: bool, **options: float) -> No
     neuron = case.neuron("if", currents[0], **options)
     potential = neuron.start(currents[0]) if begin == "start" else case.draw(batch)
     potential = potential.contiguous() if begin == "contiguous" else potential
-    noise, again = Noise(0, torch.arange(batch)), potential.clone()
+    noise, again, third = Noise(0, torch.arange(batch)), potential.clone(), potential.clone()
     worth = neuron.height if case.worth else None
     with watched() as answered:
         found, after = neuron.spike_train(potential, currents, 0, noise, worth)
@@ -176,6 +182,12 @@ def compare_trains(case: Case, begin: str, steady: bool, **options: float) -> No
         expected, then = neuron.spike_train(again, currents, 0, noise, worth)
     assert same(found, expected)
     assert same(after, then)
+    spikes = neuron.train_bytes(third, currents)
+    assert (spikes is not None) == (answered == [True])
+    if spikes is not None:
+        assert spikes.dtype == torch.uint8
+        assert same(spikes.to(expected.dtype) if worth is None else spikes * worth, expected)
+        assert same(third, then)
     if case.burst == 1 and case.moved in ("nothing", "potential", "potential by neuron"):
         strides = zip(currents.shape[1:], currents.stride()[1:], potential.stride(), strict=True)
         alike = all(size == 1 or a == b for size, a, b in strides)

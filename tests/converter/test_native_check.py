@@ -17,8 +17,8 @@ FUNCTIONS = {"if": "integrate_and_fire", "two-phase": "two_phase", "tpp": "tpp"}
 
 
 def changed(function: Callable[..., Tensor | None], change: Callable[[Tensor], None]) -> Callable[..., Tensor]:
-    def call(*args: Any) -> Tensor:
-        found = function(*args)
+    def call(*args: Any, **named: Any) -> Tensor:
+        found = function(*args, **named)
         assert found is not None  # else nothing compiled is compared
         change(found)
         return found

@@ -1,0 +1,175 @@
+"""Networks whose convolutions run in whole numbers, against the same networks in floats."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from snnconvert.calibration import calibrate
+from snnconvert.converter import native
+from snnconvert.converter.convert import convert
+from snnconvert.converter.graph import PreparedGraph, prepare
+from snnconvert.converter.graph.canonical import attribute
+from snnconvert.converter.integer_synapses import available
+from snnconvert.converter.native import Library
+from snnconvert.converter.simulation import SpikingModel, integers
+
+pytestmark = pytest.mark.skipif(
+    not available() or native.library().functions is None,
+    reason="this processor has no instructions for bytes, or there is no compiler",
+)
+
+
+class Net(nn.Module):
+    """Convolutions of a site alone, of a site that an add reads too, of a sum, of a pool; grouped and dilated ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.a = nn.Conv2d(16, 16, 3, padding=1)
+        self.b = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.grouped = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.wide = nn.Conv2d(16, 24, 3, padding=2, dilation=2, stride=2)
+        self.head = nn.Linear(24, 7)
+        for layer in self.children():
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        self.head.weight.data *= 5  # answers differ from image to image
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = (self.b(self.a(x).relu()) + x).relu()
+        x = self.grouped(x).relu()
+        x = self.wide(x).relu()
+        return self.head(nn.functional.avg_pool2d(x, 2).mean((2, 3)))
+
+
+INTEGER = {"a", "b", "wide"}
+
+
+@pytest.fixture
+def graph() -> PreparedGraph:
+    torch.manual_seed(0)
+    return prepare(Net().eval(), torch.randn(2, 3, 16, 16))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    torch.manual_seed(1)
+    return torch.randn(6, 3, 16, 16)
+
+
+@pytest.fixture
+def spiking(graph: PreparedGraph, images: Tensor) -> Callable[..., SpikingModel]:
+    def make(neuron: str, steps: int = 8) -> SpikingModel:
+        return convert(graph, calibrate(graph, [images], steps=steps), neuron=neuron, steps=steps)
+
+    return make
+
+
+@pytest.fixture
+def floats(monkeypatch: pytest.MonkeyPatch) -> Callable[[SpikingModel], SpikingModel]:
+    """Return a copy of a network whose convolutions run in floats."""
+
+    def make(model: SpikingModel) -> SpikingModel:
+        with monkeypatch.context() as patch:
+            patch.setattr(integers, "available", lambda: False)
+            twin = copy.deepcopy(model)
+            assert not twin.network.integers.sites
+            twin.network.counting  # noqa: B018  # made now, while nothing runs in whole numbers
+        return twin
+
+    return make
+
+
+def paths(model: SpikingModel) -> set[str]:
+    return {str(node.meta["path"]) for node in model.network.integers.convolutions}
+
+
+def test_convolutions_of_one_sites_spikes_run_in_whole_numbers(spiking: Callable[..., SpikingModel]) -> None:
+    assert paths(spiking("if")) == INTEGER
+
+
+def test_small_convolutions_do_not(spiking: Callable[..., SpikingModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integers, "FEWEST", 16 * 16 * 16 * 16 * 9)
+    assert paths(spiking("if")) == {"a", "b"}
+
+
+@pytest.mark.parametrize("neuron", ["two-phase", "tpp", "if"])
+def test_spikes_and_answers_are_those_of_floats_but_for_ties(
+    neuron: str,
+    spiking: Callable[..., SpikingModel],
+    floats: Callable[[SpikingModel], SpikingModel],
+    images: Tensor,
+) -> None:
+    model = spiking(neuron)
+    twin = floats(model)
+    counts, wanted = model.activity(images), twin.activity(images)
+    assert counts.keys() == wanted.keys()
+    different = sum(int((counts[name] != wanted[name]).sum()) for name in counts)
+    assert different <= 1e-3 * sum(each.numel() for each in counts.values())
+    assert all(each.dtype == torch.float32 for each in counts.values())
+    torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
+
+
+def test_chunks_and_parts_of_a_batch_change_no_spike(spiking: Callable[..., SpikingModel], images: Tensor) -> None:
+    model = spiking("if")
+    counts, whole, train = model.activity(images), model(images), model.by_t(images)
+    torch.testing.assert_close(train[-1], whole)
+    model.memory = 1
+    again = model.activity(images)
+    assert all(torch.equal(again[name], counts[name]) for name in counts)
+    torch.testing.assert_close(model(images), whole)
+    torch.testing.assert_close(model.by_t(images), train)
+
+
+@pytest.mark.parametrize("neuron", ["two-phase", "if"])
+def test_weights_and_thresholds_that_change_count_from_then_on(
+    neuron: str, spiking: Callable[..., SpikingModel], floats: Callable[[SpikingModel], SpikingModel], images: Tensor
+) -> None:
+    model, twin = (make(spiking(neuron)) for make in (lambda m: m, floats))
+    before = model(images)
+    for each in (model, twin):
+        (node,) = (n for n in each.body.graph.nodes if n.meta.get("path") == "a")
+        with torch.no_grad():
+            attribute(each.body, node.args[1].target).mul_(-1.5)
+    assert not torch.allclose(model(images), before, atol=0.01)
+    torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
+    for each in (model, twin):
+        for population in each.network.neurons.values():
+            population.threshold.mul_(2)
+    torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("neuron", ["two-phase", "tpp"])
+def test_what_is_no_number_comes_through(neuron: str, spiking: Callable[..., SpikingModel], images: Tensor) -> None:
+    model = spiking(neuron)
+    images[2, 0, 3, 3] = torch.nan
+    assert model(images).isnan().any(1).tolist() == [False, False, True, False, False, False]
+
+
+def test_counts_that_no_byte_holds_stay_floats(
+    spiking: Callable[..., SpikingModel], floats: Callable[[SpikingModel], SpikingModel], images: Tensor
+) -> None:
+    model = spiking("two-phase", 256)
+    assert torch.equal(model(images), floats(model)(images))
+
+
+def test_without_compiled_neurons_everything_is_floats(
+    spiking: Callable[..., SpikingModel],
+    floats: Callable[[SpikingModel], SpikingModel],
+    images: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native, "library", lambda: Library(None, "switched off"))
+    for neuron in ("two-phase", "if"):
+        model = spiking(neuron)
+        assert torch.equal(model(images), floats(model)(images))
+
+
+def test_a_copy_runs(spiking: Callable[..., SpikingModel], images: Tensor) -> None:
+    for neuron in ("two-phase", "if"):
+        model = spiking(neuron)
+        wanted = model(images)
+        assert torch.equal(copy.deepcopy(model)(images), wanted)
