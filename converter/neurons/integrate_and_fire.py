@@ -12,28 +12,35 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .. import native
 from ..fused import Fused
+from ..population import Population
+from ..ways import Ways
 from .correction import Correction
 from .neuron import NONE, Neuron, Place, soft_reset
 from .noise import Noise
 
 _AT_ONCE = 8
-"""Steps in one compiled function on a GPU, which is unrolled."""
+"""Steps in one function of inductor's, which is unrolled."""
 
 
-def _train(
-    potential: Tensor, currents: Tensor, threshold: Tensor, drive: Tensor | None, worth: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _train(potential: Tensor, currents: Tensor, neurons: Population) -> tuple[Tensor, Tensor]:
     train = []
     for current in currents.unbind():
-        potential = potential + current if drive is None else potential + current + drive
-        spikes, potential = soft_reset(potential, threshold)
-        train.append(spikes if worth is None else spikes * worth)
+        potential = potential + current if neurons.offset is None else potential + current + neurons.offset
+        spikes, potential = soft_reset(potential, neurons.theta)
+        train.append(spikes if neurons.worth is None else spikes * neurons.worth)
     return torch.stack(train), potential
 
 
 _FUSED = Fused(_train)
+
+
+def _fused_train(potential: Tensor, currents: Tensor, neurons: Population) -> tuple[Tensor, Tensor]:
+    trains = []
+    for part in currents.split(_AT_ONCE):
+        train, potential = _FUSED(potential, part, neurons)
+        trains.append(train)
+    return torch.cat(trains), potential
 
 
 class IntegrateAndFire(Neuron):
@@ -46,6 +53,7 @@ class IntegrateAndFire(Neuron):
 
     streaming: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
+    ways: ClassVar[Ways] = Ways(_train, "integrate_and_fire", _fused_train)
 
     def __init__(
         self,
@@ -83,14 +91,8 @@ class IntegrateAndFire(Neuron):
         if self.burst > 1 or not alike:
             return super().spike_train(potential, currents, first, noise, worth)
         drive = self.shift * self.threshold / self.steps if self.shift else self.bias
-        if currents.is_cuda:
-            trains = []
-            for part in currents.split(_AT_ONCE):
-                train, potential = _FUSED(potential, part, self.threshold, drive, worth)
-                trains.append(train)
-            return torch.cat(trains), potential
-        found = native.integrate_and_fire(potential, currents, self.population(drive, worth))
-        return super().spike_train(potential, currents, first, noise, worth) if found is None else (found, potential)
+        found: tuple[Tensor, Tensor] | None = self.ways(potential, currents, self.population(drive, worth))
+        return super().spike_train(potential, currents, first, noise, worth) if found is None else found
 
     def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""
