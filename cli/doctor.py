@@ -30,6 +30,7 @@ def doctor(json: options.Json = False, quiet: options.Quiet = False) -> None:
         "versions": _versions(),
         "processor": _processor(),
         "compiled": _compiled(),
+        "triton": _triton(),
         "devices": _devices(),
         "neurons": _neurons(),
         "cache": _cache(),
@@ -37,7 +38,7 @@ def doctor(json: options.Json = False, quiet: options.Quiet = False) -> None:
     }
     advice = _advice(found)
     out.result(found | {"advice": advice}, *_tables(found, advice))
-    wrong = [each for each in found["compiled"]["check"] if each["different"]]
+    wrong = [each for part in ("compiled", "triton") for each in found[part]["check"] if each["different"]]
     if wrong:
         words = ", ".join(f"{each['neuron']} {each['different']:,} of {each['numbers']:,}" for each in wrong)
         out.complain(
@@ -81,6 +82,21 @@ def _compiled() -> dict[str, Any]:
     functions, reason = native.library()
     compared = [each._asdict() for each in native_check.check()]
     return {"available": functions is not None, "compiler": compiler(), "reason": reason, "check": compared}
+
+
+def _triton() -> dict[str, Any]:
+    import torch
+
+    from snnconvert.converter import native_check, triton_neurons
+
+    module, reason = triton_neurons.kernels()
+    compared = [each._asdict() for each in native_check.check("cuda")] if torch.cuda.is_available() else []
+    return {
+        "available": module is not None,
+        "reason": reason,
+        "check": compared,
+        "given_up": native_check.given_up(),
+    }
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -136,13 +152,17 @@ def _advice(found: dict[str, Any]) -> list[str]:
         advice.append(f"{folder} cannot be written to, so each process compiles the neurons anew: set XDG_CACHE_HOME")
     if found["compiled"]["compiler"] is not None and not found["compiled"]["available"]:
         advice.append(f"neurons run without compiled functions: {found['compiled']['reason']}")
+    if found["devices"] and not found["triton"]["available"]:
+        advice.append("install triton (pip install triton): without it neurons run as plain torch on a GPU")
+    for neuron, reason in found["triton"]["given_up"].items():
+        advice.append(f"{neuron} runs without Triton on a GPU, please report it: {reason}")
     if processor["threads"] == 1 < processor["cores"]:
         advice.append(f"torch uses 1 thread of {processor['cores']} cores: unset OMP_NUM_THREADS, or set it to more")
     return advice
 
 
 def _tables(found: dict[str, Any], advice: list[str]) -> list[Table]:
-    processor, compiled, cache = found["processor"], found["compiled"], found["cache"]
+    processor, compiled, triton, cache = (found[part] for part in ("processor", "compiled", "triton", "cache"))
     cores = f"{processor['cores']} cores, of which torch uses {processor['threads']}, {processor['instructions']}"
     machine = [
         *((name, version or "missing") for name, version in found["versions"].items()),
@@ -152,14 +172,21 @@ def _tables(found: dict[str, Any], advice: list[str]) -> list[Table]:
         ("cache", cache["folder"] + ("" if cache["writable"] else ", which cannot be written to")),
     ]
     checked = [
-        (each["neuron"], "OTHER BITS" if each["different"] else "same bits", *(f"{each[name]:,}" for name in COMPARED))
-        for each in compiled["check"]
+        (
+            each["neuron"],
+            device,
+            "OTHER BITS" if each["different"] else "same bits",
+            *(f"{each[name]:,}" for name in COMPARED),
+        )
+        for device, part in (("cpu", compiled), ("cuda", triton))
+        for each in part["check"]
     ]
+    libraries = [("C", compiled["reason"]), ("Triton, for GPUs", triton["reason"])]
     tables = [
         Table("machine", ("what", "value"), machine, words=2),
         Table("neurons", ("neuron", "device", "executor", "by"), [tuple(row.values()) for row in found["neurons"]], 4),
-        Table("compiled neurons", ("what", "value"), [("library", compiled["reason"])], words=2),
-        Table("compiled neurons beside plain torch", ("neuron", "answer", *COMPARED), checked, words=2),
+        Table("compiled neurons", ("what", "value"), libraries, words=2),
+        Table("compiled neurons beside plain torch", ("neuron", "device", "answer", *COMPARED), checked, words=3),
         Table("data sets without download", ("name", "where"), [tuple(row.values()) for row in found["data"]], words=2),
         Table("what would help", ("advice",), [(line,) for line in advice]),
     ]

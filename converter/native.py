@@ -9,7 +9,6 @@ numbers than float32, or a tensor with gaps.
 import ctypes
 import functools
 import hashlib
-import math
 import os
 import platform
 import subprocess
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .fused import compiler
+from .population import Population, Rows, alike, rows_of, train_like
 
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -52,27 +52,6 @@ class _Site(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("theta", "offset", "worth")),
         *((name, ctypes.c_float) for name in ("steps", "low", "most")),
     ]
-
-
-class Population(NamedTuple):
-    """The neurons of a site, as the C functions take them.
-
-    Args:
-        axis: the dimension of the channels.
-        theta: threshold, in units of the activation, one number or one for each channel.
-        offset: what is added to the input of the window, or of the step, likewise; None for nothing.
-        worth: by what spikes are multiplied, likewise; None for 1.
-        steps: T.
-        low, most: the fewest and the most spikes of a window.
-    """
-
-    axis: int
-    theta: Tensor
-    offset: Tensor | None
-    worth: Tensor | None
-    steps: int
-    low: int
-    most: int
 
 
 @functools.cache
@@ -172,8 +151,8 @@ def tpp(
 
 def integrate_and_fire(
     potential: Tensor, currents: Tensor, neurons: Population, *, counts: bool = False
-) -> Tensor | None:
-    """Return the train s worth [steps, batch, ...], or None where that cannot be done here.
+) -> tuple[Tensor, Tensor] | None:
+    """Return the train s worth [steps, batch, ...] and v after it, or None where that cannot be done here.
 
     v <- v + I + offset;  s = 1[v >= theta];  v <- v - theta s
 
@@ -183,28 +162,14 @@ def integrate_and_fire(
         counts: return s itself, in bytes.
     """
     run = _Run.of(potential, neurons, len(potential), counts)
-    if run is None or currents.dtype != potential.dtype or not _alike(currents, potential):
+    if run is None or not alike(currents, potential):
         return None
     out = train_like(currents, potential, run.dtype)
     steps, apart, out_apart = (ctypes.c_int64(n) for n in (len(currents), currents.stride(0), out.stride(0)))
     run.functions.integrate_and_fire(
         *run.arguments, steps, _at(currents), apart, _at(potential), _at(out), out_apart, int(counts)
     )
-    return out
-
-
-def train_like(currents: Tensor, potential: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Return an empty train in the shape of ``currents`` [steps, batch, ...], each step in memory as ``potential``."""
-    numbers, strides = potential.numel(), potential.stride()
-    if not potential.movedim(1, -1).is_contiguous():
-        return torch.empty_like(currents, memory_format=torch.contiguous_format, dtype=dtype)
-    return potential.new_empty(len(currents) * numbers, dtype=dtype).as_strided(currents.shape, (numbers, *strides))
-
-
-def _alike(currents: Tensor, potential: Tensor) -> bool:
-    """Return whether each step of ``currents`` lies in memory as ``potential`` does."""
-    sides = zip(potential.shape, currents.stride()[1:], potential.stride(), strict=True)
-    return all(size == 1 or one == other for size, one, other in sides)
+    return out, potential
 
 
 class _Run(NamedTuple):
@@ -218,57 +183,29 @@ class _Run(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, neurons: Population, images: int, counts: bool) -> "_Run | None":
         """Return what a call needs for ``x``, the inputs of ``neurons``; None where it must not be made."""
-        if not _readable(x) or x.requires_grad or not x.numel() or len(x) % images or _watched(x):
-            return None
         if counts and (neurons.low < 0 or neurons.most > MOST):
             return None
-        rows = _rows(x, neurons.axis, images)
-        functions = library().functions
+        rows = rows_of(x, neurons, images) if x.device.type == "cpu" else None
+        functions = None if rows is None else library().functions
         if rows is None or functions is None:
             return None
         given = neurons.theta, neurons.offset, neurons.worth
-        if any(p is not None and (p.numel() not in (1, rows.channels) or not _readable(p)) for p in given):
-            return None  # one for each neuron
         kept = tuple(None if p is None else p.reshape(-1).expand(rows.channels).contiguous() for p in given)
         site = _Site(*map(_at, kept), neurons.steps, neurons.low, neurons.most)
-        return cls(
-            functions, (ctypes.byref(rows), ctypes.byref(site)), (rows, site, kept), torch.uint8 if counts else x.dtype
-        )
-
-
-def _readable(x: Tensor) -> bool:
-    """Return whether ``x`` holds numbers that the C functions can read."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
-
-
-def _watched(x: Tensor) -> bool:
-    """Return whether torch traces, wraps or fakes ``x``, and would not see what C writes."""
-    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return (
-        type(x) is not Tensor or wrapped or torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
-    )
+        long = _long(rows)
+        arguments = ctypes.byref(long), ctypes.byref(site)
+        return cls(functions, arguments, (long, site, kept), torch.uint8 if counts else x.dtype)
 
 
 def _at(x: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if x is None else x.data_ptr())
 
 
-def _rows(x: Tensor, axis: int, images: int) -> _Rows | None:
-    """Return how ``x`` lies in memory, None where it has gaps or an order of its own."""
-    channels, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])  # the stride of one channel may be any number
-    per_image = x.numel() // images
-    threads = torch.get_num_threads()
-    if x.is_contiguous():
-        if inner > 1:
-            return _Rows(images, per_image // inner, inner, channels, 0, 0, 0, threads)
-        position, channel = channels, 1
-    elif axis == 1 and len(x) == images and x.movedim(1, -1).is_contiguous():  # channels last
-        position, channel = 1, per_image // channels
-    else:
-        return None
-    times = _times(per_image // channels, max(1, _TILE // channels))
-    length = times * channels
-    return _Rows(images, per_image // length, length, channels, 1, position, channel, threads)
+def _long(rows: Rows) -> _Rows:
+    """Return ``rows`` as C takes them, where spread several joined to one that is long enough."""
+    times = _times(rows.per_image, max(1, _TILE // rows.channels)) if rows.spread else 1
+    images, per_image, length, *rest = rows
+    return _Rows(images, per_image // times, length * times, *rest, torch.get_num_threads())
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import native
+from . import native, triton_neurons
 from .fused import compiler
 from .neurons import CONVERTIBLE, NEURONS, Neuron, Noise, Place
 
@@ -31,12 +31,15 @@ class Comparison(NamedTuple):
     different: int
 
 
-def check() -> list[Comparison]:
+def check(device: str = "cpu") -> list[Comparison]:
     """Return each neuron model compared, in both orders of memory and with both kinds of spikes; [] if none compiles.
 
     Inputs are normal numbers, multiples of 1/16, which are ties, and what is special: zeros, infinities, NaN.
+
+    Args:
+        device: "cpu" for the functions in C, "cuda" for Triton's kernels and what takes the place of those given up.
     """
-    if native.library().functions is None:
+    if (native.library().functions if device == "cpu" else triton_neurons.kernels().module) is None:
         return []
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(_SHAPE, generator=draw)
@@ -49,13 +52,23 @@ def check() -> list[Comparison]:
         kind = NEURONS[name]
         numbers = different = 0
         for signed in (False,) if kind.streaming else (False, True):
-            neuron = kind(torch.rand(_SHAPE[1], generator=draw) + 0.25, STEPS, Place(1, 4, signed=signed))
+            theta = torch.rand(_SHAPE[1], generator=draw) + 0.25
+            neuron = kind(theta.to(device), STEPS, Place(1, 4, signed=signed))
             for order in (torch.contiguous_format, torch.channels_last):
-                one, other = _both(neuron, x.contiguous(memory_format=order))
+                given = x.to(device).contiguous(memory_format=order)
+                if device != "cpu":
+                    _both(neuron, given)  # where it is compared itself, which plain torch answers
+                one, other = _both(neuron, given)
                 numbers += one.numel()
                 different += int((_bits(one) != _bits(other)).sum())
         found.append(Comparison(name, numbers, different))
     return found
+
+
+def given_up() -> dict[str, str]:
+    """Return why Triton's kernel for a neuron model was given up in this process, for those for which it was."""
+    kernels = ((name, way.kernel) for name in CONVERTIBLE if (way := NEURONS[name].ways) is not None)
+    return {name: kernel.failure for name, kernel in kernels if kernel.failure is not None}
 
 
 def executor(neuron: str) -> str:
@@ -67,12 +80,15 @@ def path(device: str) -> str:
     """Return by what the neurons run on "cpu" or "cuda", in float32."""
     if device == "cpu":
         return "plain torch" if native.library().functions is None else "compiled C"
-    return "plain torch" if compiler() is None else "torch.compile where it gives the same numbers, else plain torch"
+    if triton_neurons.kernels().module is None:
+        return "plain torch"  # torch.compile needs it too
+    second = "" if compiler() is None else "else torch.compile, "
+    return f"Triton where it gives the same numbers, {second}else plain torch"
 
 
 def _both(neuron: Neuron, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return what ``neuron`` says to ``x``, and what it would without compiled functions: `Neuron`'s own methods."""
-    noise, worth = Noise(0, torch.arange(len(x))), neuron.height / STEPS
+    noise, worth = Noise(0, torch.arange(len(x), device=x.device)), neuron.height / STEPS
     if not neuron.streaming:
         return neuron.window(x, noise, worth), Neuron.window(neuron, x, noise, worth)
     currents = x.expand(STEPS, *x.shape)

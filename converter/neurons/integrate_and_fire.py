@@ -14,26 +14,34 @@ from torch import Tensor
 
 from .. import native
 from ..fused import Fused
+from ..population import Population
+from ..ways import Ways
 from .correction import Correction
 from .neuron import NONE, Neuron, Place, soft_reset
 from .noise import Noise
 
 _AT_ONCE = 8
-"""Steps in one compiled function on a GPU, which is unrolled."""
+"""Steps in one function of inductor's, which is unrolled."""
 
 
-def _train(
-    potential: Tensor, currents: Tensor, threshold: Tensor, drive: Tensor | None, worth: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _train(potential: Tensor, currents: Tensor, neurons: Population) -> tuple[Tensor, Tensor]:
     train = []
     for current in currents.unbind():
-        potential = potential + current if drive is None else potential + current + drive
-        spikes, potential = soft_reset(potential, threshold)
-        train.append(spikes if worth is None else spikes * worth)
+        potential = potential + current if neurons.offset is None else potential + current + neurons.offset
+        spikes, potential = soft_reset(potential, neurons.theta)
+        train.append(spikes if neurons.worth is None else spikes * neurons.worth)
     return torch.stack(train), potential
 
 
 _FUSED = Fused(_train)
+
+
+def _fused_train(potential: Tensor, currents: Tensor, neurons: Population) -> tuple[Tensor, Tensor]:
+    trains = []
+    for part in currents.split(_AT_ONCE):
+        train, potential = _FUSED(potential, part, neurons)
+        trains.append(train)
+    return torch.cat(trains), potential
 
 
 class IntegrateAndFire(Neuron):
@@ -46,6 +54,7 @@ class IntegrateAndFire(Neuron):
 
     streaming: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
+    ways: ClassVar[Ways] = Ways(_train, "integrate_and_fire", _fused_train)
 
     def __init__(
         self,
@@ -81,21 +90,15 @@ class IntegrateAndFire(Neuron):
         """Integrate and fire at each of the steps from ``first`` on, in one pass where the input alone drives them."""
         if not self._alike:
             return super().spike_train(potential, currents, first, noise, worth)
-        drive = self._drive
-        if currents.is_cuda:
-            trains = []
-            for part in currents.split(_AT_ONCE):
-                train, potential = _FUSED(potential, part, self.threshold, drive, worth)
-                trains.append(train)
-            return torch.cat(trains), potential
-        found = native.integrate_and_fire(potential, currents, self.population(drive, worth))
-        return super().spike_train(potential, currents, first, noise, worth) if found is None else (found, potential)
+        found: tuple[Tensor, Tensor] | None = self.ways(potential, currents, self.population(self._drive, worth))
+        return super().spike_train(potential, currents, first, noise, worth) if found is None else found
 
     def train_bytes(self, potential: Tensor, currents: Tensor) -> Tensor | None:
         """Return `spike_train` in bytes, with ``potential`` as it is after it; None where that cannot be done here."""
         if not self._alike:
             return None
-        return native.integrate_and_fire(potential, currents, self.population(self._drive, None), counts=True)
+        found = native.integrate_and_fire(potential, currents, self.population(self._drive, None), counts=True)
+        return None if found is None else found[0]
 
     @property
     def _alike(self) -> bool:

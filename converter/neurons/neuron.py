@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..native import Population, train_like
+from ..population import Population, train_like
+from ..ways import Ways
 from .correction import Correction
 from .noise import Noise
 
@@ -50,6 +51,8 @@ class Neuron(nn.Module):
 
     streaming: ClassVar[bool]
     stochastic: ClassVar[bool]
+    ways: ClassVar[Ways | None] = None
+    """How its window or train is computed fast, None where plain torch alone does it."""
     threshold: Tensor
     own_height: Tensor | None
     bias: Tensor | None

@@ -37,12 +37,12 @@ def _xor_shift_(x: Tensor, bits: int) -> Tensor:
     return x.bitwise_xor_(logical)
 
 
-def stream(key: Tensor, index: Tensor) -> Tensor:
+def stream(key: int | Tensor, index: Tensor) -> Tensor:
     """Return element ``index`` of the SplitMix64 sequence that starts at ``key`` (int64, broadcast)."""
     return mix(key + (index + 1) * _GOLDEN)
 
 
-def bits_of(images: Tensor, key: Tensor, count: int) -> Tensor:
+def bits_of(images: Tensor, key: int | Tensor, count: int) -> Tensor:
     """Return ``count`` uniform int64, as many for each of the hashes ``images``, by a ``key``: [batch, neurons]."""
     return mix(images[:, None] + stream(key, torch.arange(count // len(images), device=images.device)))
 

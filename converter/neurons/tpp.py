@@ -26,6 +26,8 @@ from torch import Tensor
 from .. import native
 from ..errors import UsageError
 from ..fused import Fused
+from ..population import Population
+from ..ways import Ways
 from .correction import Correction
 from .neuron import NONE, Neuron, Place
 from .noise import Noise, bits_of, key_of, uniform_of
@@ -54,9 +56,9 @@ def mean_count_table(steps: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _table(steps: int) -> Tensor:
-    """Return the table and its rise to the next entry, float32 [T GRID, 2]."""
-    table = mean_count_table(steps).float()
+def _table(steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the table and its rise to the next entry [T GRID, 2]."""
+    table = mean_count_table(steps).to(device, dtype)
     return torch.stack([table[:-1], table.diff()], 1)
 
 
@@ -67,10 +69,14 @@ def mean_count(v: Tensor, steps: int) -> Tensor:
 
 def interpolated(table: Tensor, v: Tensor, steps: int) -> Tensor:
     """Return `mean_count` by its ``table``, `mean_count_table`."""
+    return _between(table[:-1], table.diff(), v, steps)
+
+
+def _between(below: Tensor, rise: Tensor, v: Tensor, steps: int) -> Tensor:
     position = v.clamp(0, steps) * GRID
     left = position.floor().nan_to_num().clamp(max=steps * GRID - 1)  # NaN comes back as NaN
-    below = table[left.long()]
-    return below + (position - left) * (table[left.long() + 1] - below)  # lerp's bits depend on the processor
+    entry = left.long()
+    return below[entry] + (position - left) * rise[entry]  # lerp's bits depend on the processor
 
 
 def stochastic_count(v: Tensor, uniform: Tensor, steps: int) -> Tensor:
@@ -83,27 +89,22 @@ def firing_probability(potential: Tensor, threshold: Tensor, remaining: int) -> 
     return (potential / (threshold * remaining)).clamp(0, 1)
 
 
-def _window(
-    mean: Tensor,
-    key: Tensor,
-    images: Tensor,
-    theta: Tensor,
-    offset: Tensor | None,
-    worth: Tensor | None,
-    table: Tensor,
-    steps: int,
-    most: int,
-    signed: bool,
-) -> Tensor:
-    total = mean * steps if offset is None else mean * steps + offset
-    expected = interpolated(table, (total.abs() if signed else total) / theta, most)
+def _window(mean: Tensor, neurons: Population, table: Tensor, grid: int, key: int | Tensor, images: Tensor) -> Tensor:
+    total = mean * neurons.steps if neurons.offset is None else mean * neurons.steps + neurons.offset
+    signed, (below, rise) = neurons.low < 0, table.unbind(1)
+    expected = _between(below, rise, (total.abs() if signed else total) / neurons.theta, neurons.most)
     uniform = uniform_of(bits_of(images, key, mean.numel()), mean.dtype).reshape(mean.shape)
-    counts = (expected + uniform).floor().clamp(max=most)
+    counts = (expected + uniform).floor().clamp(max=neurons.most)
     counts = counts * total.sign() if signed else counts
-    return counts if worth is None else counts * worth
+    return counts if neurons.worth is None else counts * neurons.worth
 
 
 _FUSED = Fused(_window)
+
+
+def _fused_window(mean: Tensor, neurons: Population, table: Tensor, grid: int, key: int, images: Tensor) -> Tensor:
+    found: Tensor = _FUSED(mean, neurons, table, grid, torch.tensor(key, device=mean.device), images)
+    return found  # with a number for the key, each site would be compiled anew
 
 
 class TwoPhaseProbabilistic(Neuron):
@@ -111,6 +112,7 @@ class TwoPhaseProbabilistic(Neuron):
 
     streaming: ClassVar[bool] = False
     stochastic: ClassVar[bool] = True
+    ways: ClassVar[Ways] = Ways(_window, "tpp", _fused_window)
 
     def __init__(
         self, threshold: Tensor, steps: int, place: Place, correction: Correction = NONE, burst: int = 1
@@ -147,30 +149,18 @@ class TwoPhaseProbabilistic(Neuron):
 
     def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
         """Return `count` for the ``mean`` input of a window, times ``worth``."""
-        key = key_of(self.site, COUNT)
-        found = self._native(mean, noise, worth, counts=False)
-        if found is not None:
-            return found
-        return (_FUSED if mean.is_cuda else _window)(
-            mean,
-            torch.tensor(key, device=mean.device),
-            noise.images,
-            self.threshold,
-            self.offset,
-            worth,
-            mean_count_table(self.most).to(mean),
-            self.steps,
-            self.most,
-            self.signed,
-        )
+        args = self._arguments(mean, noise, worth)
+        found: Tensor | None = self.ways(mean, *args)
+        return _window(mean, *args) if found is None else found
 
     def window_bytes(self, mean: Tensor, noise: Noise) -> Tensor | None:
         """Return `count` for the ``mean`` input of a window, in bytes; None where that cannot be done here."""
-        return self._native(mean, noise, None, counts=True)
+        return native.tpp(mean, *self._arguments(mean, noise, None), counts=True)
 
-    def _native(self, mean: Tensor, noise: Noise, worth: Tensor | None, counts: bool) -> Tensor | None:
-        population, key = self.population(self.offset, worth), key_of(self.site, COUNT)
-        return native.tpp(mean, population, _table(self.most), GRID, key, noise.images, counts=counts)
+    def _arguments(self, mean: Tensor, noise: Noise, worth: Tensor | None) -> tuple[Any, ...]:
+        """Return what every way to draw the counts of a window takes besides the inputs."""
+        table = _table(self.most, mean.dtype, mean.device)
+        return self.population(self.offset, worth), table, GRID, key_of(self.site, COUNT), noise.images
 
     def expected_count(self, total: Tensor) -> Tensor:
         """Return E[N] given ``total``, exactly."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .. import native
-from ..fused import Fused
+from ..population import Population
+from ..ways import Ways
 from .neuron import Neuron, soft_reset
 from .noise import Noise
 
@@ -25,15 +26,10 @@ def rounded_count(v: Tensor, steps: int, signed: bool = False) -> Tensor:
     return (v + 0.5).floor().clamp(-steps if signed else 0, steps)
 
 
-def _window(
-    mean: Tensor, theta: Tensor, offset: Tensor | None, worth: Tensor | None, steps: int, most: int, signed: bool
-) -> Tensor:
-    total = mean * steps if offset is None else mean * steps + offset
-    counts = rounded_count(total / theta, most, signed)
-    return counts if worth is None else counts * worth
-
-
-_FUSED = Fused(_window)
+def _window(mean: Tensor, neurons: Population) -> Tensor:
+    total = mean * neurons.steps if neurons.offset is None else mean * neurons.steps + neurons.offset
+    counts = rounded_count(total / neurons.theta, neurons.most, neurons.low < 0)
+    return counts if neurons.worth is None else counts * neurons.worth
 
 
 class TwoPhase(Neuron):
@@ -41,6 +37,7 @@ class TwoPhase(Neuron):
 
     streaming: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
+    ways: ClassVar[Ways] = Ways(_window, "two_phase")
 
     def start(self, current: Tensor) -> Tensor:
         """Return theta / 2 and what corrections add in a window, in the shape of ``current`` [batch, channels, ...]."""
@@ -60,11 +57,9 @@ class TwoPhase(Neuron):
 
     def window(self, mean: Tensor, noise: Noise, worth: Tensor | None = None) -> Tensor:
         """Return `count` for the ``mean`` input of a window, times ``worth``."""
-        found = native.two_phase(mean, self.population(self.offset, worth))
-        if found is not None:
-            return found
-        run = _FUSED if mean.is_cuda else _window
-        return run(mean, self.threshold, self.offset, worth, self.steps, self.most, self.signed)
+        neurons = self.population(self.offset, worth)
+        found: Tensor | None = self.ways(mean, neurons)
+        return _window(mean, neurons) if found is None else found
 
     def window_bytes(self, mean: Tensor, noise: Noise) -> Tensor | None:
         """Return `count` for the ``mean`` input of a window, in bytes; None where that cannot be done here."""

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from snnconvert.cli import doctor
-from snnconvert.converter import fused, native, native_check
+from snnconvert.converter import fused, native, native_check, triton_neurons
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.native_check import Comparison
 from snnconvert.converter.neurons import CONVERTIBLE
+from snnconvert.converter.triton_neurons import Kernels
 from snnconvert.model_zoo import named_data
 from snnconvert.model_zoo.libraries import torchvision
 
@@ -42,7 +43,7 @@ def test_this_machine(run: Run) -> None:
     assert (result.code, result.stderr) == (0, "")
     lines = [line.split() for line in result.stdout.splitlines()]
     for neuron in CONVERTIBLE:
-        assert [neuron, "same", "bits"] in [line[:3] for line in lines]
+        assert [neuron, "cpu", "same", "bits"] in [line[:4] for line in lines]
     assert [
         "if",
         "cpu",
@@ -67,11 +68,23 @@ def test_this_machine(run: Run) -> None:
 @needs_compiler
 def test_this_machine_in_json(run: Run) -> None:
     found = run("doctor", "--json").document
-    assert set(found) == {"versions", "processor", "compiled", "devices", "neurons", "cache", "data", "advice"}
+    assert set(found) == {
+        "versions",
+        "processor",
+        "compiled",
+        "triton",
+        "devices",
+        "neurons",
+        "cache",
+        "data",
+        "advice",
+    }
     assert found["versions"]["snnconvert"] == metadata.version("snnconvert")
     assert found["processor"]["threads"] == torch.get_num_threads()
     assert found["compiled"]["check"] == [each._asdict() for each in native_check.check()]
     assert len(found["devices"]) == torch.cuda.device_count()
+    module, reason = triton_neurons.kernels()
+    assert (found["triton"]["available"], found["triton"]["reason"]) == (module is not None, reason)
     on_cpu = {each["neuron"]: each["path"] for each in found["neurons"] if each["device"] == "cpu"}
     assert on_cpu == dict.fromkeys(CONVERTIBLE, "compiled C")
 
@@ -153,6 +166,39 @@ def test_a_machine_with_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert [(each["neuron"], each["device"]) for each in found["neurons"]] == [
         (name, device) for device in ("cpu", "cuda") for name in CONVERTIBLE
     ]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("triton", [False, True])
+def test_triton_is_named_and_advised_where_there_is_a_gpu(
+    run: Run, monkeypatch: pytest.MonkeyPatch, gpu: bool, triton: bool
+) -> None:
+    device = SimpleNamespace(name="Imaginary 9000", total_memory=24 * 2**30)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: device)
+    kernels = Kernels(triton_neurons, "triton 7") if triton else Kernels(None, "triton cannot be imported: gone")
+    monkeypatch.setattr(triton_neurons, "kernels", lambda: kernels)
+    assert kernels.reason in run("doctor").stdout
+    found = run("doctor", "--json").document
+    line = "install triton (pip install triton): without it neurons run as plain torch on a GPU"
+    assert (line in found["advice"]) == (gpu and not triton)
+    paths = {each["path"] for each in found["neurons"] if each["device"] == "cuda"}
+    assert paths == ({native_check.path("cuda")} if gpu else set())
+    assert (not gpu) or (native_check.path("cuda").startswith("Triton") == triton)
+
+
+def test_kernels_that_are_wrong_on_this_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = native_check.check
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        native_check, "check", lambda device="cpu": [Comparison("tpp", 7654, 0)] if device == "cuda" else check()
+    )
+    monkeypatch.setattr(native_check, "given_up", lambda: {"tpp": "ArithmeticError: other numbers"})
+    result = run("doctor")
+    assert result.code == 0  # what took its place is right
+    assert ["tpp", "cuda", "same", "bits", "7,654", "0"] in [line.split() for line in result.stdout.splitlines()]
+    advice = "tpp runs without Triton on a GPU, please report it: ArithmeticError: other numbers"
+    assert advice in run("doctor", "--json").document["advice"]
 
 
 def test_data_sets_that_are_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,6 +281,14 @@ def test_parameters_of_another_type_are_left_to_torch(what: str) -> None:
 
 
 @needs_compiler
+def test_currents_with_a_gradient_are_left_to_torch() -> None:
+    neuron, currents = IntegrateAndFire(torch.tensor([0.5]), 2, Place(0, 2)), torch.rand(2, 1, 3, requires_grad=True)
+    _, after = neuron.spike_train(torch.zeros(1, 3), currents, 0, Noise(0, torch.arange(1)))
+    after.sum().backward()
+    assert torch.equal(currents.grad, torch.ones(2, 1, 3))
+
+
+@needs_compiler
 def test_nothing_runs_for_gradients_no_numbers_and_images_that_are_no_whole_rows() -> None:
     site = Population(1, torch.ones(3), None, None, 4, 0, 4)
     table, images = torch.zeros(4 * 256, 2), torch.arange(2)

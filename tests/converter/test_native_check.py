@@ -7,20 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnconvert.converter import native, native_check
+from snnconvert.converter import native, native_check, triton_neurons
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.native import Library
 from snnconvert.converter.neurons import CONVERTIBLE
+from snnconvert.converter.triton_neurons import Kernels
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler was found")
 FUNCTIONS = {"if": "integrate_and_fire", "two-phase": "two_phase", "tpp": "tpp"}
 
 
-def changed(function: Callable[..., Tensor | None], change: Callable[[Tensor], None]) -> Callable[..., Tensor]:
-    def call(*args: Any, **named: Any) -> Tensor:
+def changed(function: Callable[..., Any], change: Callable[[Tensor], None]) -> Callable[..., Any]:
+    def call(*args: Any, **named: Any) -> Any:
         found = function(*args, **named)
         assert found is not None  # else nothing compiled is compared
-        change(found)
+        change(found if isinstance(found, Tensor) else found[0])
         return found
 
     return call
@@ -85,7 +86,22 @@ def test_nothing_is_compared_where_nothing_is_compiled(monkeypatch: pytest.Monke
     assert native_check.path("cpu") == "plain torch"
 
 
-@pytest.mark.parametrize(("found", "words"), [(None, "plain torch"), ("g++", "torch.compile where")])
-def test_the_path_on_a_gpu(monkeypatch: pytest.MonkeyPatch, found: str | None, words: str) -> None:
+@pytest.mark.parametrize(
+    ("triton", "found", "words"),
+    [
+        (False, None, "plain torch"),
+        (False, "g++", "plain torch"),
+        (True, None, "Triton where it gives the same numbers, else plain torch"),
+        (True, "g++", "Triton where it gives the same numbers, else torch.compile, else plain torch"),
+    ],
+)
+def test_the_path_on_a_gpu(monkeypatch: pytest.MonkeyPatch, triton: bool, found: str | None, words: str) -> None:
+    monkeypatch.setattr(triton_neurons, "kernels", lambda: Kernels(triton_neurons if triton else None, "stands in"))
     monkeypatch.setattr(native_check, "compiler", lambda: found)
-    assert native_check.path("cuda").startswith(words)
+    assert native_check.path("cuda") == words
+
+
+def test_nothing_is_compared_on_a_gpu_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_neurons, "kernels", lambda: Kernels(None, "triton is missing"))
+    assert native_check.check("cuda") == []
+    assert native_check.given_up() == {}
