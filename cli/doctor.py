@@ -30,6 +30,7 @@ def doctor(json: options.Json = False, quiet: options.Quiet = False) -> None:
         "versions": _versions(),
         "processor": _processor(),
         "compiled": _compiled(),
+        "integers": _integers(),
         "triton": _triton(),
         "devices": _devices(),
         "neurons": _neurons(),
@@ -82,6 +83,14 @@ def _compiled() -> dict[str, Any]:
     functions, reason = native.library()
     compared = [each._asdict() for each in native_check.check()]
     return {"available": functions is not None, "compiler": compiler(), "reason": reason, "check": compared}
+
+
+def _integers() -> dict[str, Any]:
+    from snnconvert.converter.integer_synapses import available
+
+    fast = available()
+    reason = "in whole numbers, on a CPU" if fast else "in floats: no AVX-512 VNNI here, or oneDNN does without"
+    return {"available": fast, "reason": reason}
 
 
 def _triton() -> dict[str, Any]:
@@ -181,7 +190,11 @@ def _tables(found: dict[str, Any], advice: list[str]) -> list[Table]:
         for device, part in (("cpu", compiled), ("cuda", triton))
         for each in part["check"]
     ]
-    libraries = [("C", compiled["reason"]), ("Triton, for GPUs", triton["reason"])]
+    libraries = [
+        ("C", compiled["reason"]),
+        ("convolutions of spikes", found["integers"]["reason"]),
+        ("Triton, for GPUs", triton["reason"]),
+    ]
     tables = [
         Table("machine", ("what", "value"), machine, words=2),
         Table("neurons", ("neuron", "device", "executor", "by"), [tuple(row.values()) for row in found["neurons"]], 4),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from snnconvert.cli import doctor
-from snnconvert.converter import fused, native, native_check, triton_neurons
+from snnconvert.converter import fused, integer_synapses, native, native_check, triton_neurons
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.native_check import Comparison
 from snnconvert.converter.neurons import CONVERTIBLE
@@ -245,3 +245,12 @@ def test_a_library_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(metadata, "version", without)
     assert ["timm", "missing"] in [line.split() for line in run("doctor").stdout.splitlines()]
     assert run("doctor", "--json").document["versions"]["timm"] is None
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_how_convolutions_of_spikes_run_is_said(fast: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integer_synapses, "available", lambda: fast)
+    result = run("doctor", "--quiet")
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("convolutions of spikes"))
+    assert ("in whole numbers" in line, "in floats: no AVX-512 VNNI" in line) == (fast, not fast)
+    assert run("doctor", "--json").document["integers"]["available"] is fast
