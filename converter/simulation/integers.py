@@ -29,7 +29,7 @@ class Integers:
     def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> None:
         self._module, self._neurons = module, neurons
         self.convolutions = {node for node in module.graph.nodes if _pays(node)} if available() else set[fx.Node]()
-        self.sites: set[fx.Node] = {node.args[0] for node in self.convolutions}
+        self.sites = {node.all_input_nodes[0] for node in self.convolutions}
         self._made: dict[fx.Node, tuple[tuple[Any, ...], IntegerConvolution]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -52,7 +52,8 @@ class Integers:
         return made[1](counts, None if bias is None else self._constant(bias))
 
     def _constant(self, node: Any) -> Tensor:
-        return attribute(self._module, str(node.target))
+        found: Tensor = attribute(self._module, str(node.target))
+        return found
 
 
 def _pays(node: fx.Node) -> bool:
@@ -65,7 +66,7 @@ def _pays(node: fx.Node) -> bool:
         return False
     if node.meta.get("batch") != 0 or site.meta.get("batch") != 0:  # type: ignore[union-attr]
         return False
-    work = prod(node.meta["shape"][1:]) * prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
+    work: int = prod(node.meta["shape"][1:]) * prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
     return work >= FEWEST
 
 

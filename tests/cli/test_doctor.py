@@ -72,6 +72,7 @@ def test_this_machine_in_json(run: Run) -> None:
         "versions",
         "processor",
         "compiled",
+        "integers",
         "triton",
         "devices",
         "neurons",
