@@ -12,8 +12,8 @@ from ..graph.sites import site_of
 from ..integer_synapses import IntegerConvolution, available
 from ..neurons import Neuron
 
-FEWEST = 2**17
-"""Multiply-accumulates of an image below which a convolution in floats takes no longer."""
+FEWEST = 256
+"""Inputs of a neuron below which a convolution in floats takes no longer: it is bound by what it writes."""
 
 
 class Integers:
@@ -66,8 +66,8 @@ def _pays(node: fx.Node) -> bool:
         return False
     if node.meta.get("batch") != 0 or site.meta.get("batch") != 0:  # type: ignore[union-attr]
         return False
-    work: int = prod(node.meta["shape"][1:]) * prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
-    return work >= FEWEST
+    inputs: int = prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
+    return inputs >= FEWEST
 
 
 def _version(x: Tensor) -> int:
