@@ -210,11 +210,12 @@ HEAD = f"""# Speed: a converted network next to its own ANN
 ([speed.json](speed.json)).
 
 Medians of interleaved repeats of one process, with [quartiles]; freed memory stays with the process, for all alike
-(`cli/memory.py`). ANN: the prepared graph, batch norm folded, in the
-faster memory format (named beside it); *as given*: the network as it was loaded, contiguous / channels last. Nothing
-but neurons is compiled. `two-phase` and `tpp` run in the counts executor. SpikingJelly runs the same graph, thresholds
-and initial potential, in its step modes s and m, contiguous / channels last; where its columns are empty, install it
-with `{peer.HOW}`, or mode m had too little memory.
+(`cli/memory.py`). ANN: the prepared graph, batch norm folded, in the faster memory format (named beside it); *as
+given*: the network as it was loaded, contiguous / channels last. Nothing but neurons is compiled; convolutions of
+spikes alone run in whole numbers where that pays (`converter/integer_synapses.py`), all others as the ANN's.
+`two-phase` and `tpp` run in the counts executor. SpikingJelly runs the same graph, thresholds and initial potential,
+in its step modes s and m, contiguous / channels last; where its columns are empty, install it with `{peer.HOW}`, or
+mode m had too little memory.
 """
 
 TITLES = dict(zip(PARTS, ("Networks", "Same spikes", "Whole command", "Start-up", "Growth"), strict=True))
