@@ -12,11 +12,11 @@ from snnconvert.model_zoo import shipped
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from fashion import METHODS, NEURONS, STEPS, page  # noqa: E402
+from fashion import CONVERSIONS, METHODS, page  # noqa: E402
 
 LOG = ROOT / "docs" / "fashion.json"
 DOCUMENT = json.loads(LOG.read_text())
-ROWS = {(row["method"], row["steps"]): row for row in DOCUMENT["rows"] if row["kind"] in ("converted", "direct")}
+ROWS = {row["name"]: row for row in DOCUMENT["rows"] if row["kind"] in ("converted", "direct")}
 
 
 def test_the_page_is_that_of_the_log() -> None:
@@ -24,9 +24,14 @@ def test_the_page_is_that_of_the_log() -> None:
 
 
 def test_every_shipped_network_has_a_row_and_every_conversion() -> None:
-    trained = {(load(path)[1]["training"]["method"], load(path)[0].steps) for path in shipped().values()}
-    assert set(ROWS) == trained | {(neuron, steps) for neuron in NEURONS for steps in STEPS}
-    assert {method for method, _ in trained} == set(METHODS)
+    assert set(ROWS) == set(shipped()) | {each.name for each in CONVERSIONS}
+    assert {load(path)[1]["training"]["method"] for path in shipped().values()} == set(METHODS)
+    assert {"ann", "quantised"} < {row["kind"] for row in DOCUMENT["rows"]}
+
+
+def test_every_network_is_compared_with_the_ann() -> None:
+    compared = {pair["second"] for pair in DOCUMENT["pairs"] if pair["first"] == DOCUMENT["rows"][0]["name"]}
+    assert {name for name in ROWS if not name.endswith("of-qcfs")} <= compared
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -38,7 +43,8 @@ def test_a_shipped_network_is_small_and_says_how_it_was_trained(name: str) -> No
     assert name == f"fashion-{training['method']}-T{model.steps}"
     assert training["command"].startswith(f"snnconvert train {training['method']} ")
     assert (training["data"], training["split"], training["seed"]) == ("fashion-mnist", "train", 0)
-    assert ROWS[training["method"], model.steps]["cost"]["seconds"] == training["seconds"]
+    assert ROWS[name]["cost"]["seconds"] == training["seconds"]
+    assert ROWS[name]["steps"] == model.steps
 
 
 def test_shipped_networks_are_light_together() -> None:
@@ -57,10 +63,27 @@ def test_readme_shows_rows_of_the_log() -> None:
         if not line.startswith("|"):
             break
         name, *cells = (cell.strip() for cell in line.split("|")[1:-1])
-        shown[name.partition(",")[0]] = dict(zip(steps, cells[:4], strict=True))
-    assert set(shown) == {method for method, _ in ROWS}
-    for method, cells in shown.items():
+        shown[_kind(name)] = dict(zip(steps, cells[:4], strict=True))
+    rows = {(row["method"], _variant(row["name"]), row["steps"]): row for row in ROWS.values()}
+    assert set(shown) == {kind[:2] for kind in rows}
+    for kind, cells in shown.items():
         for t, cell in cells.items():
-            row = ROWS.get((method, t))
+            row = rows.get((*kind, t))
             deviation = f" ± {row['top1_std']:.2f}" if row and row["top1_std"] else ""
-            assert cell == (f"{row['top1']:.2f}{deviation}" if row else ""), (method, t)
+            assert cell == (f"{row['top1']:.2f}{deviation}" if row else ""), (kind, t)
+
+
+def _kind(cell: str) -> tuple[str, str]:
+    """Return the method and how it was converted, of the first cell of a row in README."""
+    variant = "best" if "`best`" in cell else "of-qcfs" if "from qcfs" in cell else ""
+    return cell.partition(",")[0], variant
+
+
+def _variant(name: str) -> str:
+    return next((end for end in ("best", "of-qcfs") if name.endswith(f"-{end}")), "")
+
+
+def test_other_seeds_are_of_networks_that_are_shipped() -> None:
+    trained = {(row["method"], row["steps"]) for row in ROWS.values() if row["kind"] == "direct"}
+    assert {(each["method"], each["steps"]) for each in DOCUMENT["repeats"]} <= trained
+    assert all(each["seed"] > 0 for each in DOCUMENT["repeats"])
