@@ -22,6 +22,9 @@ BYTE = 256
 PARTS = 3
 """Bytes of a weight."""
 
+MOST = 2**16
+"""Inputs of a neuron up to which its sum stays in int32, with counts of at most 255."""
+
 TOP = 127 * (BYTE**2 + BYTE + 1)
 """The largest Q of which all three bytes are at most 127."""
 
@@ -29,12 +32,12 @@ TOP = 127 * (BYTE**2 + BYTE + 1)
 def bytes_of(weight: Tensor) -> tuple[list[Tensor], Tensor]:
     """Return C, B, A, int8 as ``weight`` [out, ...], and sigma, float64 [out], with W = sigma (65536 A + 256 B + C).
 
-    |W - sigma Q| <= sigma / 2,  sigma_o = max_i |W_oi| / TOP
+    |W - sigma Q| <= sigma / 2,  sigma_o = max_i |W_oi| / TOP, which is no number where a weight is none.
     """
     exact = weight.double()
     largest = exact.flatten(1).abs().amax(1)
-    sigma = torch.where(largest > 0, largest, 1.0) / TOP
-    rest = (exact / sigma.view(-1, *[1] * (weight.ndim - 1))).round().long()
+    sigma = torch.where(largest == 0, 1.0, largest) / TOP
+    rest = (exact / sigma.view(-1, *[1] * (weight.ndim - 1))).round().nan_to_num(0).long()
     found = []
     for _ in range(PARTS):
         low = (rest + BYTE // 2) % BYTE - BYTE // 2

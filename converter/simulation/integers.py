@@ -2,18 +2,26 @@
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
 
 from ..graph.canonical import attribute
 from ..graph.sites import site_of
-from ..integer_synapses import IntegerConvolution, available
+from ..integer_synapses import MOST, IntegerConvolution, available
 from ..neurons import Neuron
 
 FEWEST = 256
 """Inputs of a neuron below which a convolution in floats takes no longer: it is bound by what it writes."""
+
+
+class _Made(NamedTuple):
+    """A convolution, and what it was made of: tensors, their versions, and the number of steps."""
+
+    of: tuple[Tensor, Tensor]
+    state: tuple[int, ...]
+    convolution: IntegerConvolution
 
 
 class Integers:
@@ -30,7 +38,7 @@ class Integers:
         self._module, self._neurons = module, neurons
         self.convolutions = {node for node in module.graph.nodes if _pays(node)} if available() else set[fx.Node]()
         self.sites = {node.all_input_nodes[0] for node in self.convolutions}
-        self._made: dict[fx.Node, tuple[tuple[Any, ...], IntegerConvolution]] = {}
+        self._made: dict[fx.Node, _Made] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how to copy it: weights in bytes are made anew."""
@@ -42,14 +50,14 @@ class Integers:
         Args:
             steps: of which the counts are the sum, and the currents the mean.
         """
-        site, weight, bias = node.args[:3]
-        height = self._neurons[str(site.target)].height  # type: ignore[union-attr]
-        constant = self._constant(weight)
-        state = constant, _version(constant), height, _version(height), steps
+        site, weight, bias, *how = node.args[:6]
+        of = self._constant(weight), self._neurons[str(site.target)].height  # type: ignore[union-attr]
+        state = *map(_version, of), steps
         made = self._made.get(node)
-        if made is None or any(one is not other and one != other for one, other in zip(made[0], state, strict=True)):
-            made = self._made[node] = state, IntegerConvolution(constant, height / steps, *node.args[3:6])  # type: ignore[arg-type]
-        return made[1](counts, None if bias is None else self._constant(bias))
+        if made is None or made.state != state or any(one is not other for one, other in zip(made.of, of, strict=True)):
+            made = _Made(of, state, IntegerConvolution(of[0], of[1] / steps, *how))  # type: ignore[arg-type]
+            self._made[node] = made
+        return made.convolution(counts, None if bias is None else self._constant(bias))
 
     def _constant(self, node: Any) -> Tensor:
         found: Tensor = attribute(self._module, str(node.target))
@@ -67,7 +75,7 @@ def _pays(node: fx.Node) -> bool:
     if node.meta.get("batch") != 0 or site.meta.get("batch") != 0:  # type: ignore[union-attr]
         return False
     inputs: int = prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
-    return inputs >= FEWEST
+    return FEWEST <= inputs <= MOST
 
 
 def _version(x: Tensor) -> int:

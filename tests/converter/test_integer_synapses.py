@@ -23,6 +23,20 @@ def test_three_bytes_hold_a_weight_to_half_a_step(seed: int, scale: float, shape
     assert np.allclose(sigma.numpy() * TOP, np.abs(weight.double().numpy()).reshape(len(weight), -1).max(1), rtol=1e-12)
 
 
+def test_the_largest_sum_fits_in_32_bits() -> None:
+    assert integer_synapses.MOST * 255 * 128 < 2**31
+
+
+@needs_instructions
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_weight_that_is_no_number_gives_none(value: float) -> None:
+    weight = torch.ones(3, 16, 1, 1)
+    weight[1, 2] = value
+    counts = torch.ones(1, 16, 2, 2, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    found = IntegerConvolution(weight, torch.ones(1), (1, 1), (0, 0), (1, 1))(counts, None)
+    assert found.isfinite().all((0, 2, 3)).tolist() == [True, False, True]
+
+
 def test_weights_of_zero_stay_zero() -> None:
     parts, sigma = bytes_of(torch.zeros(2, 3))
     assert all(not part.any() for part in parts)

@@ -137,6 +137,11 @@ def test_weights_and_thresholds_that_change_count_from_then_on(
     assert not torch.allclose(model(images), before, atol=0.01)
     torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
     for each in (model, twin):
+        (node,) = (n for n in each.body.graph.nodes if n.meta.get("path") == "b")
+        owner, _, name = node.args[1].target.rpartition(".")
+        setattr(each.body.get_submodule(owner), name, attribute(each.body, node.args[1].target) * 3)
+    torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
+    for each in (model, twin):
         for population in each.network.neurons.values():
             population.threshold.mul_(2)
     torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
