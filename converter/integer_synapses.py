@@ -6,8 +6,8 @@ What a convolution does to spikes worth theta_c, of which neuron i fired N_i, is
 
 with sigma_o the step of a grid of 24 bits up to the largest weight of output channel o, and A, B, C signed bytes. The
 three convolutions of N with A, B and C are exact, in int32, and cost less than one in floating point. What is lost is
-the rounding of weights to the grid, 2^-24 of the largest, which is that of float32 itself, so the result is as near the
-exact one as float32's; the bits are not its own.
+the rounding of weights to the grid, 2^-24 of the largest, as float32 loses it in the largest weight and in a sum: where
+no weight is far above the others the result is as near the exact one as float32's. The bits are not its own.
 
 Runs where the processor has instructions for it (AVX-512 VNNI) and oneDNN gives exact sums, which is tried once.
 """
@@ -24,6 +24,9 @@ PARTS = 3
 
 MOST = 2**16
 """Inputs of a neuron up to which its sum stays in int32, with counts of at most 255."""
+
+SPREAD = 256
+"""How far the largest weight may be above the median."""
 
 TOP = 127 * (BYTE**2 + BYTE + 1)
 """The largest Q of which all three bytes are at most 127."""
@@ -46,6 +49,22 @@ def bytes_of(weight: Tensor) -> tuple[list[Tensor], Tensor]:
     return found, sigma
 
 
+def _worth(weight: Tensor, worth: Tensor) -> Tensor:
+    """Return W_oc theta_c in float64."""
+    each: Tensor = weight.double() * worth.double().flatten().expand(weight.shape[1]).view(-1, 1, 1)
+    return each
+
+
+def fits(weight: Tensor, worth: Tensor) -> bool:
+    """Return whether the grid holds all weights well: the largest is at most `SPREAD` times the median of its output.
+
+    Arguments are those of `IntegerConvolution`; weights of zero do not count.
+    """
+    sizes = _worth(weight, worth).flatten(1).abs()
+    medians = sizes.masked_fill(sizes == 0, torch.nan).nanmedian(1).values
+    return bool((sizes.amax(1) <= SPREAD * medians.nan_to_num(1)).all())
+
+
 class IntegerConvolution:
     """A convolution of the counts of one site, with the worth of its spikes in the weights.
 
@@ -59,7 +78,7 @@ class IntegerConvolution:
         self, weight: Tensor, worth: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
     ) -> None:
         out, channels = weight.shape[:2]
-        parts, sigma = bytes_of(weight.double() * worth.double().flatten().expand(channels).view(-1, 1, 1))
+        parts, sigma = bytes_of(_worth(weight, worth))
         self.how = list(stride), list(padding), list(dilation), 1
         self.none = torch.zeros(out, dtype=torch.int32)
         pack, ones, shape = torch.ops.onednn.qconv_prepack, torch.ones(out), [1, channels, 32, 32]

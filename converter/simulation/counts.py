@@ -39,12 +39,13 @@ class Counting:
     Args:
         module: the canonical graph.
         neurons: those of each site, by the name of its child in ``module``.
+        integers: the convolutions that run in whole numbers.
     """
 
-    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> None:
-        self.__module, self.__neurons, self.__integers = module, neurons, Integers(module, neurons)
+    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron], integers: Integers) -> None:
+        self.__module, self.__neurons, self.__integers = module, neurons, integers
         graph = copy.deepcopy(module.graph)
-        _in_integers(graph, self.__integers, neurons)
+        _in_integers(graph, integers, neurons)
         *_, last = (node for node in graph.nodes if node.op == "placeholder")
         with graph.inserting_after(last):
             now = graph.placeholder("snnconvert_pass")
@@ -55,7 +56,7 @@ class Counting:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how to copy it: generated code is made anew."""
-        return Counting, (self.__module, self.__neurons)
+        return Counting, (self.__module, self.__neurons, self.__integers)
 
     def __getattr__(self, name: str) -> Any:
         """Return what the code calls ``name``: the neurons of a site, or what the module has."""

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from ..graph.canonical import attribute
 from ..graph.sites import site_of
-from ..integer_synapses import MOST, IntegerConvolution, available
+from ..integer_synapses import MOST, IntegerConvolution, available, fits
 from ..neurons import Neuron
 
 FEWEST = 256
@@ -17,17 +17,18 @@ FEWEST = 256
 
 
 class _Made(NamedTuple):
-    """A convolution, and what it was made of: tensors, their versions, and the number of steps."""
+    """A convolution, None where it must be one of floats, and what it was made of: tensors, and what tells of them."""
 
     of: tuple[Tensor, Tensor]
     state: tuple[int, ...]
-    convolution: IntegerConvolution
+    convolution: IntegerConvolution | None
 
 
 class Integers:
     """The convolutions that read counts in bytes, and the sites that give such counts.
 
-    A site may say that it cannot, for one call; its readers then get what it says in floats.
+    A site may say that it cannot, for one call; its readers then get what it says in floats. A weight or a threshold
+    that was changed or replaced counts from then on, unless it was changed behind the back of torch, as by ``.data``.
 
     Args:
         module: the canonical graph.
@@ -52,12 +53,24 @@ class Integers:
         """
         site, weight, bias, *how = node.args[:6]
         of = self._constant(weight), self._neurons[str(site.target)].height  # type: ignore[union-attr]
-        state = *map(_version, of), steps
+        convolution, added = self._convolution(node, of, steps, how), None if bias is None else self._constant(bias)
+        if convolution is None:
+            return torch.conv2d(counts * (of[1] / steps), of[0], added, *how)  # type: ignore[no-any-return, arg-type]
+        return convolution(counts, added)
+
+    def _convolution(
+        self, node: fx.Node, of: tuple[Tensor, Tensor], steps: int, how: list[Any]
+    ) -> IntegerConvolution | None:
+        """Return the convolution by a weight and the worth of T spikes, made now or earlier."""
+        if any(x.is_inference() for x in of):
+            return None  # whether they were changed cannot be told
+        state = (*(number for x in of for number in (x._version, x.data_ptr())), steps)
         made = self._made.get(node)
         if made is None or made.state != state or any(one is not other for one, other in zip(made.of, of, strict=True)):
-            made = _Made(of, state, IntegerConvolution(of[0], of[1] / steps, *how))  # type: ignore[arg-type]
+            worth = of[1] / steps
+            made = _Made(of, state, IntegerConvolution(of[0], worth, *how) if fits(of[0], worth) else None)
             self._made[node] = made
-        return made.convolution(counts, None if bias is None else self._constant(bias))
+        return made.convolution
 
     def _constant(self, node: Any) -> Tensor:
         found: Tensor = attribute(self._module, str(node.target))
@@ -76,7 +89,3 @@ def _pays(node: fx.Node) -> bool:
         return False
     inputs: int = prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
     return FEWEST <= inputs <= MOST
-
-
-def _version(x: Tensor) -> int:
-    return 0 if x.is_inference() else x._version

@@ -44,7 +44,7 @@ class Network:
     @cached_property
     def counting(self) -> Counting:
         """What the `counts` executor runs."""
-        return Counting(self.module, self.neurons)
+        return Counting(self.module, self.neurons, self.integers)
 
     @cached_property
     def integers(self) -> Integers:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnconvert.converter import integer_synapses
-from snnconvert.converter.integer_synapses import TOP, IntegerConvolution, available, bytes_of
+from snnconvert.converter.integer_synapses import TOP, IntegerConvolution, available, bytes_of, fits
 
 needs_instructions = pytest.mark.skipif(not available(), reason="this processor has no instructions for bytes")
 
@@ -25,6 +25,21 @@ def test_three_bytes_hold_a_weight_to_half_a_step(seed: int, scale: float, shape
 
 def test_the_largest_sum_fits_in_32_bits() -> None:
     assert integer_synapses.MOST * 255 * 128 < 2**31
+
+
+def test_weights_far_above_the_others_do_not_fit() -> None:
+    weight = torch.randn(4, 32, 3, 3, generator=torch.Generator().manual_seed(0))
+    one, uneven = torch.ones(1), torch.ones(32)
+    assert fits(weight, one)
+    uneven[5] = 1e4
+    assert not fits(weight, uneven)
+    weight[2, 7, 1, 1] = 1e4
+    assert not fits(weight, one)
+    weight.zero_()
+    assert fits(weight, one)
+    weight[0, 0, 0, 0] = 3
+    assert fits(weight, one)
+    assert not fits(weight / 0, one)
 
 
 @needs_instructions

@@ -147,6 +147,30 @@ def test_weights_and_thresholds_that_change_count_from_then_on(
     torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("neuron", ["two-phase", "if"])
+def test_a_threshold_far_above_the_others_is_computed_in_floats(
+    neuron: str, spiking: Callable[..., SpikingModel], floats: Callable[[SpikingModel], SpikingModel], images: Tensor
+) -> None:
+    model = spiking(neuron)
+    for population in model.network.neurons.values():
+        population.threshold[0] = 1e6
+    counts, wanted = model.activity(images), floats(model).activity(images)
+    assert all(torch.equal(counts[name], wanted[name]) for name in counts)
+
+
+def test_tensors_that_are_made_for_inference_may_change(
+    spiking: Callable[..., SpikingModel], floats: Callable[[SpikingModel], SpikingModel], images: Tensor
+) -> None:
+    with torch.inference_mode():
+        model = spiking("two-phase")
+        twin = floats(model)
+        for each in (model, twin):
+            each(images)
+            for population in each.network.neurons.values():
+                population.threshold.mul_(2)
+        assert torch.equal(model(images), twin(images))
+
+
 @pytest.mark.parametrize("neuron", ["two-phase", "tpp"])
 def test_what_is_no_number_comes_through(neuron: str, spiking: Callable[..., SpikingModel], images: Tensor) -> None:
     model = spiking(neuron)
