@@ -110,6 +110,7 @@ def train(
     plan = Plan(epochs, rate, decay, seed, shift, flip)
     plan.check()
     path = training.destination_of(output, chosen, arch, steps, force)
+    training.check_heritage(inherit, path)
     course = training.open_course(
         out,
         chosen,

@@ -49,7 +49,6 @@ class Course:
     preprocessing: Preprocessing
     counts: tuple[int, int]
     """Images to train on, and to validate on."""
-    heritage: Heritage
 
 
 def method(name: str, settings: list[str], steps: int) -> Method:
@@ -127,7 +126,7 @@ def open_course(
     with redirect_stdout(sys.stderr):
         trainee = Trainee(model, example, chosen, steps)
     heritage = Heritage() if inherited is None else inherit(trainee, inherited)
-    plan = replace(plan, inherited=heritage.text)
+    plan = replace(plan, inherited=heritage.text, inherited_epochs=heritage.epochs, inherited_seconds=heritage.seconds)
     trainee.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ahead = options.worker_count(workers, files=dataset.files)
 
@@ -144,7 +143,7 @@ def open_course(
     if inherited is not None:
         out.talk("inherited", f"{heritage.text}: {heritage.epochs} epochs, {heritage.seconds:.0f} s")
     out.talk("data", f"{total - held} images of {dataset.name} (train) to learn from, {held} to validate on")
-    return Course(trainee, model, plan, given, dataset, known.name, preprocessing, (total - held, held), heritage)
+    return Course(trainee, model, plan, given, dataset, known.name, preprocessing, (total - held, held))
 
 
 def destination_of(output: Path | None, chosen: Method, arch: str, steps: int, force: bool) -> Path:
@@ -156,6 +155,21 @@ def destination_of(output: Path | None, chosen: Method, arch: str, steps: int, f
     if processes.rank() == 0:
         destination.writable(path, force=force, recognise=load if chosen.spikes else _weights)
     return path
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Return the file that keeps the state of the training that writes ``path``."""
+    return path.with_name(path.name + ".checkpoint")
+
+
+def check_heritage(inherited: Path | None, path: Path) -> None:
+    """Check that the checkpoint to inherit is not the one that goes with the output ``path``.
+
+    Raises:
+        UsageError: it is.
+    """
+    if inherited is not None and inherited.resolve() == checkpoint_of(path).resolve():
+        raise UsageError(f"--inherit {inherited} is the checkpoint of {path} itself", "name another output with -o")
 
 
 def _weights(path: Path) -> None:
@@ -172,7 +186,9 @@ def train(out: Output, course: Course, path: Path, command: str, *, keep: bool =
         command: the words that train the same network, which the file keeps.
         keep: leave the checkpoint beside it.
     """
-    checkpoint, log = (path.with_name(path.name + ending) for ending in (".checkpoint", ".jsonl"))
+    checkpoint, log = checkpoint_of(path), path.with_name(path.name + ".jsonl")
+    if checkpoint.exists():
+        out.talk("goes on", f"from {checkpoint}")
     trainer = Trainer(course.trainee, course.plan, course.images, checkpoint)
     started = time.monotonic()
     history = trainer.run(_Report(out, trainer, log))
@@ -187,10 +203,11 @@ def train(out: Output, course: Course, path: Path, command: str, *, keep: bool =
         if not keep:
             checkpoint.unlink(missing_ok=True)
     training = about["training"]
+    inherited = f" after {course.plan.inherited_epochs} inherited" if course.plan.inherited else ""
     rows = [
         ("method", training["method"]),
         ("validation", f"{training['validation']['top1']:.2f} % of {training['validation']['images']} images"),
-        ("epochs", f"{training['epochs']}, {training['seconds']:.0f} s"),
+        ("epochs", f"{len(history)}{inherited}, {training['seconds']:.0f} s"),
         ("log", str(log)),
         ("written", str(path)),
     ]
@@ -233,8 +250,8 @@ def _about(course: Course, history: list[dict[str, Any]], command: str) -> dict[
             "validation": {"images": course.counts[1], "top1": history[-1]["validation_top1"]},
             "processes": processes.count(),
             **asdict(course.plan),
-            "epochs": course.heritage.epochs + len(history),
-            "seconds": round(course.heritage.seconds + sum(record["seconds"] for record in history), 1),
+            "epochs": course.plan.inherited_epochs + len(history),
+            "seconds": round(course.plan.inherited_seconds + sum(record["seconds"] for record in history), 1),
         },
         "versions": {"snnconvert": version("snnconvert"), "torch": torch.__version__},
     }

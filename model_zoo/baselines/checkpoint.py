@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from snnconvert.converter.errors import ArtefactRefused
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
 
 _KEY, _FORMAT = "snnconvert-training", 1
@@ -16,7 +17,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ArtefactRefused: the file cannot be read, or is something else.
     """
-    return read_tensors(path, _KEY, _FORMAT, "checkpoint")
+    try:
+        return read_tensors(path, _KEY, _FORMAT, "checkpoint")
+    except ArtefactRefused as error:
+        hint = "`train --keep` leaves a checkpoint; remove a damaged one to begin anew"
+        raise ArtefactRefused(error.message, hint) from error
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ class Heritage(NamedTuple):
 
     Args:
         text: the method, T, and a hash of the state; "" for nothing.
-        epochs: passes over the training images.
+        epochs: passes over the training images, with those that it had inherited itself.
         seconds: that they took.
     """
 
@@ -46,8 +46,8 @@ def inherit(trainee: Trainee, path: Path) -> Heritage:
     """
     tensors, document = read_checkpoint(path)
     training, history = document["training"], document["history"]
-    was = {"method": training["method"], "settings": training["settings"]}
-    now = {"method": trainee.method.name, "settings": asdict(trainee.method)}
+    was = {"method": training["method"]} | training["settings"]
+    now = {"method": trainee.method.name} | asdict(trainee.method)
     if was != now:
         raise UsageError(
             f"{path} cannot be inherited: {difference(was, now)}", "name a checkpoint of the same method and settings"
@@ -56,10 +56,11 @@ def inherit(trainee: Trainee, path: Path) -> Heritage:
         trainee.load_state_dict(under("network.", tensors))
     except RuntimeError as error:
         raise UsageError(
-            f"{path} is of another network: {str(error).splitlines()[-1].strip()}", "name the --arch that it is of"
+            f"{path} is of another network: its tensors have other names or sizes", "name the --arch that it is of"
         ) from error
     text = f"{trainee.method.name}, T={training['steps']}, {_digest(tensors)}"
-    return Heritage(text, len(history), sum(record["seconds"] for record in history))
+    plan, seconds = training["plan"], sum(record["seconds"] for record in history)
+    return Heritage(text, plan.get("inherited_epochs", 0) + len(history), plan.get("inherited_seconds", 0.0) + seconds)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

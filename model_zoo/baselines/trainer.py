@@ -45,6 +45,8 @@ class Plan:
         fill: the value of black, for each channel.
         mixed: run convolutions in bfloat16; neurons and the loss stay in float32.
         inherited: what the network learned before, as `inheritance` tells; "" for nothing.
+        inherited_epochs: the passes over the training images that this took.
+        inherited_seconds: their time.
     """
 
     epochs: int = 15
@@ -56,6 +58,8 @@ class Plan:
     fill: tuple[float, ...] = (0.0,)
     mixed: bool = False
     inherited: str = ""
+    inherited_epochs: int = 0
+    inherited_seconds: float = 0.0
 
     def check(self) -> None:
         """Check every number.

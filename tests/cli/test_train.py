@@ -83,6 +83,12 @@ def test_many_steps_inherit_what_few_learned(run: Run, tmp_path: Path) -> None:
     assert second["inherited"].startswith("lif, T=2, ")
     assert f"--inherit {kept}" in second["command"]
     assert not many.with_name("many.snn.checkpoint").exists()
+    result = run("train", "lif", *FEW, "--inherit", kept, "-o", few, "--force")
+    assert result.code == 2
+    assert "is the checkpoint of" in result.stderr
+    result = run("train", "lif", *FEW, "--inherit", few, "-o", tmp_path / "other.snn")
+    assert result.code == 3
+    assert "`train --keep` leaves a checkpoint" in result.stderr
     result = run("train", "mt-lif", *FEW, "--inherit", kept, "-o", tmp_path / "other.snn")
     assert result.code == 2
     assert "method was lif, is mt-lif" in result.stderr

@@ -80,5 +80,16 @@ def test_nothing_is_inherited_from_another_method_settings_or_network(
         inherit(trainee(net, images, "lif", 2), tmp_path / "x")
 
 
+def test_what_was_inherited_twice_counts_twice(net: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    first = inherit(trainee(net, images, "lif", 2), trained(trainee(net, images, "lif", 1), images, tmp_path / "one"))
+    plan = Plan(epochs=1, inherited=first.text, inherited_epochs=first.epochs, inherited_seconds=first.seconds + 1000)
+    batch = images, torch.arange(len(images)) % 3, torch.arange(len(images))
+    given = Images(lambda epoch: iter([batch]), 1, lambda: [batch])
+    Trainer(trainee(net, images, "lif", 2), plan, given, tmp_path / "two").run()
+    second = inherit(trainee(net, images, "lif", 4), tmp_path / "two")
+    assert second.epochs == 3
+    assert second.seconds >= 1000
+
+
 def test_without_heritage_nothing_was_learned() -> None:
     assert Heritage() == ("", 0, 0.0)
