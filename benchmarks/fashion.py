@@ -35,13 +35,15 @@ class Conversion(NamedTuple):
     neuron: str
     steps: int
     words: tuple[str, ...]
-    about: str = ""
+    about: str
+    place: int = 0
+    """Where it stands among those with the same neurons."""
 
 
 def _calibrated(neuron: str, steps: int, recipe: str) -> Conversion:
     words = ("--data", DATA, "--recipe", recipe)
     name = f"{neuron}-T{steps}" + f"-{recipe}" * (recipe != "balanced")
-    return Conversion(name, ANN, neuron, steps, words, f"recipe `{recipe}`")
+    return Conversion(name, ANN, neuron, steps, words, f"recipe `{recipe}`", recipe != "balanced")
 
 
 CONVERSIONS = (
@@ -56,7 +58,7 @@ CONVERSIONS = (
 
 COLUMNS = (
     *("network", "T", "end to end", "levels a step", "spikes", "top-1 (95 %)", "spikes / neuron"),
-    *("synaptic operations", "MACs", "weight bits", "energy, Horowitz", "energy, Lemaire", "seconds"),
+    *("synaptic operations", "MACs", "weight bits", "energy, Horowitz", "energy, Lemaire", "epochs", "seconds"),
 )
 
 
@@ -78,15 +80,15 @@ def convert(what: Conversion, work: Path) -> Path:
     return path
 
 
-def repeats(paths: list[Path]) -> list[dict[str, Any]]:
-    """Return the test accuracy of networks trained with other seeds."""
-    found = []
+def repeats(paths: list[Path], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the test accuracy of networks trained with other seeds, those that are ``known`` among them."""
+    found = {(each["method"], each["steps"], each["seed"]): each for each in known}
     for path in paths:
-        training = load(path)[1]["training"]
+        model, about = load(path)
+        key = about["training"]["method"], model.steps, about["training"]["seed"]
         top1 = snnconvert("eval", str(path), "--data", DATA, "--quiet")["snn"]["top1"]
-        steps = load(path)[0].steps
-        found.append({"method": training["method"], "steps": steps, "seed": training["seed"], "top1": top1})
-    return found
+        found[key] = {"method": key[0], "steps": key[1], "seed": key[2], "top1": top1}
+    return [found[key] for key in sorted(found)]
 
 
 def page(document: dict[str, Any]) -> str:
@@ -99,9 +101,9 @@ def page(document: dict[str, Any]) -> str:
         "",
         f"One architecture ({ANN}: five convolutions, 12.4 million multiply-accumulates), 10,000 test images, which",
         "chose nothing. Conversions see unlabelled training images, or none; tpp is the mean of 3 seeds. *Trained*",
-        "networks saw 55,000 labelled images for 15 epochs; lif, mt-lif and albsnn with T = 4 for 3 more, after 15 at",
-        "T = 2 (`train --inherit`). mt-lif, albsnn and slssnn are reconstructions from abstracts. T is the window of a",
-        "site, *end to end* the steps from image to answer;",
+        "networks saw 55,000 labelled images; those of lif, mt-lif, dsr and albsnn with T = 4 began with the weights",
+        "of T = 2 (`train --inherit`), whose epochs and seconds count too. mt-lif, albsnn and slssnn are",
+        "reconstructions from abstracts. T is the window of a site, *end to end* the steps from image to answer;",
         f"levels are those of one step. Operations and energy are means over the first {_counted(document)}",
         "test images; the two models of energy and their sources are in `snnconvert.evaluation.energy`: they compare",
         "networks and measure no chip. Seconds were taken on one core with other jobs beside it.",
@@ -112,10 +114,9 @@ def page(document: dict[str, Any]) -> str:
     lines += [_line(row) for row in document["rows"]]
     if document["repeats"]:
         lines += ["", "Other seeds, top-1 on the test set:", ""]
-        for (method, steps), found in sorted(_grouped(document).items()):
-            values = ", ".join(f"{value:.2f}" for value in found)
-            spread = f": {mean(found):.2f} ± {stdev(found):.2f}" if len(found) > 1 else ""
-            lines.append(f"- {method}, T={steps}, seeds 0 to {len(found) - 1}: {values}{spread}")
+        for (method, steps), seeds in _seeds(document).items():
+            values = ", ".join(f"{top1:.2f} (seed {seed})" for seed, top1 in seeds.items())
+            lines.append(f"- {method}, T={steps}: {values}: {mean(seeds.values()):.2f} ± {stdev(seeds.values()):.2f}")
     lines += ["", "McNemar's exact test against the ANN (disagreements won and lost by the network):", ""]
     lines += [
         f"- {pair['second']}: {pair['only_second']} won, {pair['only_first']} lost, p = {pair['p_value']:.2g}"
@@ -125,18 +126,19 @@ def page(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _counted(document: dict[str, Any]) -> int:
-    (found,) = {row["operations_images"] for row in document["rows"]} - {None}
-    return int(found)
+def _counted(document: dict[str, Any]) -> str:
+    found = {row["operations_images"] for row in document["rows"]} - {None}
+    return " or ".join(map(str, sorted(found)))
 
 
-def _grouped(document: dict[str, Any]) -> dict[tuple[str, int], list[float]]:
-    groups: dict[tuple[str, int], list[float]] = {}
+def _seeds(document: dict[str, Any]) -> dict[tuple[str, int], dict[int, float]]:
+    """Return top-1 by seed of each trained network of which there are several; those in the table have seed 0."""
     own = {(row["method"], row["steps"]): row["top1"] for row in document["rows"] if row["kind"] == "direct"}
-    for found in sorted(document["repeats"], key=lambda found: found["seed"]):
-        key = found["method"], found["steps"]
-        groups.setdefault(key, [own[key]]).append(found["top1"])
-    return groups
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    for each in document["repeats"]:
+        key = each["method"], each["steps"]
+        found.setdefault(key, {0: own[key]} if key in own else {})[each["seed"]] = each["top1"]
+    return {key: seeds for key, seeds in found.items() if len(seeds) > 1}
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -162,7 +164,7 @@ def _line(row: dict[str, Any]) -> str:
         number(row["weight_bits"], "{:.2f} M", 1e6),
         number(energy.get("horowitz-45nm"), "{:.1f} µJ", 1e6),
         number(energy.get("lemaire"), "{:.0f} µJ", 1e6),
-        number((row["cost"] or {}).get("seconds")),
+        *(number((row["cost"] or {}).get(name)) for name in ("epochs", "seconds")),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -188,7 +190,7 @@ def measured(document: dict[str, Any], options: argparse.Namespace) -> dict[str,
         rows += [row for row in found["rows"] if row["name"] not in known]
         pairs += [pair for pair in found["pairs"] if pair["first"] == ANN and pair["second"] not in known]
     rows = list({row["name"]: row for row in sorted(rows, key=_place)}.values())
-    return {"rows": rows, "pairs": pairs, "repeats": document["repeats"] + repeats(options.repeats)}
+    return {"rows": rows, "pairs": pairs, "repeats": repeats(options.repeats, document["repeats"])}
 
 
 def _of_qcfs(row: dict[str, Any]) -> dict[str, Any]:
@@ -196,11 +198,12 @@ def _of_qcfs(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"name": "the qcfs network as an ANN"} if row["kind"] == "ann" else row
 
 
-def _place(row: dict[str, Any]) -> tuple[int, int, bool, int]:
+def _place(row: dict[str, Any]) -> tuple[int, int, int, int]:
     """Return where a row belongs: ANNs, then conversions and trained networks by method, each by T."""
     kinds, methods = ("ann", "quantised", "converted", "direct"), (*NEURONS, *METHODS)
     method = methods.index(row["method"]) if row["method"] in methods else -1
-    return kinds.index(row["kind"]), method, row["name"].count("-") > 2, row["steps"] or 0
+    variant = next((each.place for each in CONVERSIONS if each.name == row["name"]), 0)
+    return kinds.index(row["kind"]), method, variant, row["steps"] or 0
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def _integers() -> dict[str, Any]:
     from snnconvert.converter.integer_synapses import available
 
     fast = available()
-    reason = "in whole numbers, on a CPU" if fast else "in floats: no AVX-512 VNNI here, or oneDNN does without"
+    reason = "in whole numbers, on a CPU" if fast else "in floats: this processor has no AVX-512 VNNI"
     return {"available": fast, "reason": reason}
 
 

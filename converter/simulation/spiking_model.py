@@ -33,7 +33,7 @@ class SpikingModel(nn.Module):
     """A spiking network that answers like the network it was converted from, from T steps per site.
 
     It resets itself on every call, needs no gradient, and gives the same spikes for the same seed and image index, on
-    every executor that draws step by step and for every batch split.
+    every executor that draws step by step and for every batch split; where arithmetic rounds, but for ties.
 
     Args:
         graph: the prepared network.
