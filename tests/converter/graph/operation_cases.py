@@ -169,3 +169,8 @@ ANALOG: dict[str, list[Case]] = {
 }
 CASES: dict[str, list[Case]] = SYNAPSES | LAYOUT | LINEAR | WINDOW | ACTIVATION | ANALOG
 """For each name in the table."""
+
+
+def name_of(call: Any) -> str:
+    """Return the name of a function or method, which is the same in every process; `str` has an address."""
+    return call if isinstance(call, str) else f"{getattr(call, '__module__', None)}.{call.__qualname__}"

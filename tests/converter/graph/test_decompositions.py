@@ -13,6 +13,8 @@ from snnconvert.converter.graph.decompositions import DECOMPOSITIONS, attend, no
 from snnconvert.converter.graph.operations import OPERATIONS
 from snnconvert.converter.graph.spellings import SYNONYMS
 
+from .operation_cases import name_of
+
 _RANDOM = torch.Generator().manual_seed(0)
 
 
@@ -42,7 +44,7 @@ CALLS: dict[Any, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("call", DECOMPOSITIONS, ids=str)
+@pytest.mark.parametrize("call", DECOMPOSITIONS, ids=name_of)
 def test_each_computes_what_torch_computes(call: Any) -> None:
     assert call not in OPERATIONS
     assert call not in SYNONYMS

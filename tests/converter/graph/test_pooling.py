@@ -11,6 +11,8 @@ from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.graph.operations import MAX_POOLS, OPERATIONS
 from snnconvert.converter.graph.sites import site_of
 
+from .operation_cases import name_of
+
 
 def order(graph: PreparedGraph) -> list[str]:
     """Return sites as "site" and functions by name, in the order in which they run."""
@@ -153,7 +155,7 @@ NON_DECREASING: list[Any] = [
 OTHER: list[Any] = [F.gelu, F.silu, F.mish, F.hardswish, torch.square, torch.cos, lambda x: F.leaky_relu(x, -0.5)]
 
 
-@pytest.mark.parametrize("activation", NON_DECREASING, ids=str)
+@pytest.mark.parametrize("activation", NON_DECREASING, ids=name_of)
 def test_it_moves_before_what_never_falls(network: Any, images: Tensor, converts: Any, activation: Any) -> None:
     graph = converts(network(lambda m, x: m.head(m.conv2(m.pool(activation(m.conv(x)))))), images)
     assert graph.notes == ("1 max-pool moved before the activation",)
@@ -161,7 +163,7 @@ def test_it_moves_before_what_never_falls(network: Any, images: Tensor, converts
     assert [s.shape for s in graph.sites] == [(4, 4, 4)]
 
 
-@pytest.mark.parametrize("activation", OTHER, ids=str)
+@pytest.mark.parametrize("activation", OTHER, ids=name_of)
 def test_it_stays_behind_what_falls_somewhere(network: Any, images: Tensor, converts: Any, activation: Any) -> None:
     graph = converts(network(lambda m, x: m.head(m.conv2(m.pool(activation(m.conv(x)))))), images)
     assert not any("moved" in note for note in graph.notes)

@@ -23,7 +23,7 @@ from snnconvert.converter.graph.spellings import (
     UNPACKED,
 )
 
-from .operation_cases import CASES, weight
+from .operation_cases import CASES, name_of, weight
 
 
 def same(found: Any, expected: Any) -> bool:
@@ -34,7 +34,9 @@ def same(found: Any, expected: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("synonym", [s for s in SYNONYMS if s != "expand_as"], ids=str)  # takes a tensor for a shape
+@pytest.mark.parametrize(
+    "synonym", [s for s in SYNONYMS if s != "expand_as"], ids=name_of
+)  # takes a tensor for a shape
 def test_synonyms_compute_the_same(synonym: Any) -> None:
     function = SYNONYMS[synonym]
     fitting = 0
@@ -73,7 +75,7 @@ def test_functions_that_overwrite_return_what_they_overwrote() -> None:
     assert functions.assign(x, 0, 2.0) is not x  # in the graph it is a new tensor, in the model's code the old one
 
 
-@pytest.mark.parametrize("identity", sorted(IDENTITIES - {"cuda"}, key=str), ids=str)
+@pytest.mark.parametrize("identity", sorted(IDENTITIES - {"cuda"}, key=name_of), ids=name_of)
 def test_identities_do_nothing(identity: Any) -> None:
     x = weight(2, 3, 4, 4)
     if identity == "float":
@@ -88,7 +90,7 @@ def test_identities_do_nothing(identity: Any) -> None:
         assert torch.equal(identity(x), x)
 
 
-@pytest.mark.parametrize("several", sorted(UNPACKED, key=str), ids=str)
+@pytest.mark.parametrize("several", sorted(UNPACKED, key=name_of), ids=name_of)
 def test_what_is_unpacked_gives_several_tensors(several: Any) -> None:
     x = weight(2, 4, 3)
     function = getattr(torch.Tensor, several) if isinstance(several, str) else several
@@ -97,7 +99,7 @@ def test_what_is_unpacked_gives_several_tensors(several: Any) -> None:
     assert all(isinstance(part, Tensor) for part in found)
 
 
-@pytest.mark.parametrize("pair", sorted(PAIRS, key=str), ids=str)
+@pytest.mark.parametrize("pair", sorted(PAIRS, key=name_of), ids=name_of)
 def test_pairs_are_what_two_functions_return(pair: Any) -> None:
     x = weight(2, 4, 3)
     function = getattr(torch.Tensor, pair) if isinstance(pair, str) else pair
