@@ -248,7 +248,7 @@ def other_bursts(thresholds: Thresholds) -> Thresholds:
         {"thresholds": other_correction},
         {"thresholds": other_bursts},
     ],
-    ids=str,
+    ids=lambda change: " ".join(f"{name} {getattr(value, '__name__', value)}" for name, value in change.items()),
 )
 def test_a_checkpoint_of_another_run_is_refused(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, state: Path, change: dict[str, Any]
