@@ -1,8 +1,12 @@
 """Small networks whose arithmetic is exact: weights, thresholds and inputs are multiples of small powers of two."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
+
+from snnconvert.converter.graph.operations import BY_NAME, OPERATIONS
 
 
 class Branches(nn.Module):
@@ -44,3 +48,13 @@ def network() -> nn.Module:
 def images() -> Tensor:
     torch.manual_seed(1)
     return (torch.randn(5, 1, 8, 8).double() * 8).round() / 8
+
+
+@pytest.fixture
+def own_operations() -> Iterator[None]:
+    """Give a test that registers activations a table of its own."""
+    before, functions = dict(BY_NAME), dict(OPERATIONS)
+    yield
+    for table, kept in ((BY_NAME, before), (OPERATIONS, functions)):
+        table.clear()  # type: ignore[attr-defined]
+        table.update(kept)  # type: ignore[arg-type]

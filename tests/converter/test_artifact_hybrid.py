@@ -177,6 +177,7 @@ def test_a_pool_before_a_layer_from_before_pools_were_encoded_loads(tmp_path: Pa
     assert (loaded.end_to_end_steps, original.end_to_end_steps) == (2 * 5, 3 * 5)
 
 
+@pytest.mark.usefixtures("own_operations")
 def test_a_registered_activation_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @activation("artifact_bump")
     def bump(x: Tensor, width: float = 1.0) -> Tensor:

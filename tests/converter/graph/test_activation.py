@@ -1,6 +1,5 @@
 """A function of one's own becomes an activation: one site for each call, by name in artefacts."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,7 @@ from snnconvert.converter.errors import ArtefactRefused, ModelRefused, UsageErro
 from snnconvert.converter.graph.operations import BY_NAME, OPERATIONS, Kind, Range
 from snnconvert.converter.thresholds import Thresholds
 
-
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test a table of its own."""
-    before, functions = dict(BY_NAME), dict(OPERATIONS)
-    yield
-    for table, kept in ((BY_NAME, before), (OPERATIONS, functions)):
-        table.clear()  # type: ignore[attr-defined]
-        table.update(kept)  # type: ignore[arg-type]
+pytestmark = pytest.mark.usefixtures("own_operations")
 
 
 def wave(x: Tensor, rate: float = 2.0) -> Tensor:
