@@ -48,7 +48,7 @@ def _calibrated(neuron: str, steps: int, recipe: str) -> Conversion:
 
 CONVERSIONS = (
     *(_calibrated(neuron, steps, "balanced") for neuron in NEURONS for steps in STEPS),
-    *(_calibrated(neuron, 4, "best") for neuron in ("two-phase", "tpp")),
+    _calibrated("two-phase", 4, "best"),
     *(
         Conversion(f"tpp-T{steps}-of-qcfs", QCFS, "tpp", steps, (), "of the qcfs network, lambda as theta")
         for steps in (4, 8)
@@ -170,11 +170,13 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def measured(document: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """Return ``document`` with the networks that it lacks; of pairs, those with the ANN are kept."""
-    known = {row["name"] for row in document["rows"]}
+    """Return ``document`` with the networks that it lacks or that are others now; of pairs, those with the ANN."""
+    seconds = {name: load(path)[1]["training"]["seconds"] for name, path in shipped().items()}
+    rows = [r for r in document["rows"] if r["kind"] != "direct" or r["cost"]["seconds"] == seconds.get(r["name"])]
+    known = {row["name"] for row in rows}
+    pairs = [pair for pair in document["pairs"] if {pair["first"], pair["second"]} <= known and pair["first"] == ANN]
     lacking = [each for each in CONVERSIONS if each.name not in known]
     trained = [f"zoo:{name}" for name in shipped() if name not in known]
-    rows, pairs = list(document["rows"]), list(document["pairs"])
     for source in (ANN, QCFS):
         words = [str(convert(each, options.work)) for each in lacking if each.source == source]
         words += trained if source == ANN else []

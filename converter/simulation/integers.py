@@ -55,7 +55,7 @@ class Integers:
         of = self._constant(weight), self._neurons[str(site.target)].height  # type: ignore[union-attr]
         convolution, added = self._convolution(node, of, steps, how), None if bias is None else self._constant(bias)
         if convolution is None:
-            return torch.conv2d(counts * (of[1] / steps), of[0], added, *how)  # type: ignore[no-any-return, arg-type]
+            return torch.conv2d(counts * (of[1] / steps), of[0], added, *how)  # type: ignore[arg-type]
         return convolution(counts, added)
 
     def _convolution(
