@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first.
 PYTHON ?= python3.11
 BIN = .venv/bin
-TESTS = $(BIN)/python -m pytest -n auto --dist worksteal
+TESTS = $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test check clean
 
