@@ -101,7 +101,7 @@ def page(document: dict[str, Any]) -> str:
         "",
         f"One architecture ({ANN}: five convolutions, 12.4 million multiply-accumulates), 10,000 test images, which",
         "chose nothing. Conversions see unlabelled training images, or none; tpp is the mean of 3 seeds. *Trained*",
-        "networks saw 55,000 labelled images; those of lif, mt-lif, dsr and albsnn with T = 4 began with the weights",
+        "networks saw 55,000 labelled images; those of lif, mt-lif and albsnn with T = 4 began with the weights",
         "of T = 2 (`train --inherit`), whose epochs and seconds count too. mt-lif, albsnn and slssnn are",
         "reconstructions from abstracts. T is the window of a site, *end to end* the steps from image to answer;",
         f"levels are those of one step. Operations and energy are means over the first {_counted(document)}",
