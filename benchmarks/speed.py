@@ -47,6 +47,7 @@ from growth import (
 
 from snnconvert import load, observe, save
 from snnconvert.cli.memory import keep_freed
+from snnconvert.converter.integer_synapses import available
 
 TARGET = Path("docs/speed.json")
 MEGABYTE = 1e6
@@ -174,6 +175,7 @@ def machine(threads: int) -> dict[str, Any]:
         "threads": threads,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
+        "spike convolutions": "whole numbers" if available() else "floats",
         "spikingjelly": peer.version(),
         "compiler": said.splitlines()[0],
     }
@@ -211,8 +213,8 @@ HEAD = f"""# Speed: a converted network next to its own ANN
 
 Medians of interleaved repeats of one process, with [quartiles]; freed memory stays with the process, for all alike
 (`cli/memory.py`). ANN: the prepared graph, batch norm folded, in the faster memory format (named beside it); *as
-given*: the network as it was loaded, contiguous / channels last. Nothing but neurons is compiled; convolutions of
-spikes alone run in whole numbers where that pays (`converter/integer_synapses.py`), all others as the ANN's.
+given*: the network as it was loaded, contiguous / channels last. Nothing but neurons is compiled; where a part says so,
+convolutions of spikes alone run in whole numbers if that pays (`converter/integer_synapses.py`), all else as the ANN's.
 `two-phase` and `tpp` run in the counts executor. SpikingJelly runs the same graph, thresholds and initial potential,
 in its step modes s and m, contiguous / channels last; where its columns are empty, install it with `{peer.HOW}`, or
 mode m had too little memory.
