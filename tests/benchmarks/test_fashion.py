@@ -75,7 +75,7 @@ def test_readme_shows_rows_of_the_log() -> None:
 
 def _kind(cell: str) -> tuple[str, str]:
     """Return the method and how it was converted, of the first cell of a row in README."""
-    variant = "best" if "`best`" in cell else "of-qcfs" if "from qcfs" in cell else ""
+    variant = "best" if "recipe best" in cell else "of-qcfs" if "from qcfs" in cell else ""
     return cell.partition(",")[0], variant
 
 
