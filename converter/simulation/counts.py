@@ -44,6 +44,7 @@ class Counting:
 
     def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron], integers: Integers) -> None:
         self.__module, self.__neurons, self.__integers = module, neurons, integers
+        self.__whole = {str(site.target) for site in integers.sites}
         graph = copy.deepcopy(module.graph)
         _in_integers(graph, integers, neurons)
         *_, last = (node for node in graph.nodes if node.op == "placeholder")
@@ -63,8 +64,7 @@ class Counting:
         if name.startswith(("__", "_Counting__")):  # asked for while it is copied
             raise AttributeError(name)
         if name in self.__neurons:
-            whole = any(site.target == name for site in self.__integers.sites)
-            return partial(_window, name, self.__neurons[name], whole)
+            return partial(_window, name, self.__neurons[name], name in self.__whole)
         return getattr(self.__module, name)
 
     def __call__(self, *inputs: Tensor, now: Pass) -> Any:
@@ -75,8 +75,9 @@ class Counting:
 def _in_integers(graph: fx.Graph, integers: Integers, neurons: Mapping[str, Neuron]) -> None:
     """Let convolutions of ``graph``, a copy, read counts where ``integers`` can, and all else their value."""
     convolutions = {node.name: node for node in integers.convolutions}
+    sites = {node.name for node in integers.sites}
     for node in list(graph.nodes):
-        if node.name in {site.name for site in integers.sites}:
+        if node.name in sites:
             others = [user for user in node.users if user.name not in convolutions]
             with graph.inserting_after(node):
                 value = graph.call_function(_value_of(neurons, str(node.target)), (node,))
