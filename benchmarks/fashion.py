@@ -179,11 +179,12 @@ def measured(document: dict[str, Any], options: argparse.Namespace) -> dict[str,
     trained = [f"zoo:{name}" for name in shipped() if name not in known]
     for source in (ANN, QCFS):
         words = [str(convert(each, options.work)) for each in lacking if each.source == source]
+        against = [] if words else ["--against", ANN]  # trained networks alone come from no ANN
         words += trained if source == ANN else []
         if not words:
             continue
         found = snnconvert(
-            *("eval", *words, "--data", DATA, "--seeds", "3", "--csv", str(options.work / "rows.csv")),
+            *("eval", *words, *against, "--data", DATA, "--seeds", "3", "--csv", str(options.work / "rows.csv")),
             *([] if options.report is None or source != ANN else ["--report", str(options.report)]),
         )
         if source == QCFS:
