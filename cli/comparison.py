@@ -25,6 +25,7 @@ def documents(measured: list[Measurement]) -> list[dict[str, Any]]:
             "calibration": each.calibration,
             **({} if each.training is None else {"training": each.training}),
             **({} if each.drift is None else {"drift": each.drift.to_json()}),
+            **({} if each.caution is None else {"caution": each.caution}),
             **each.evaluation.as_json(),
         }
         for each in measured

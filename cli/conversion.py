@@ -193,7 +193,12 @@ def store(
 ) -> dict[str, Any]:
     """Write the artefact; return what it says about how it was made."""
     about = {
-        "model": {"name": loaded.name, "source": loaded.source, "classes": loaded.classes},
+        "model": {
+            "name": loaded.name,
+            "source": loaded.source,
+            "classes": loaded.classes,
+            **({} if loaded.trained_on is None else {"trained_on": loaded.trained_on}),
+        },
         "preprocessing": loaded.preprocessing.to_json(),
         "calibration": model.thresholds.source,
         "recipe": asdict(request)

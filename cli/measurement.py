@@ -30,7 +30,10 @@ COMPARED = 1000
 
 @dataclass(frozen=True)
 class Measurement:
-    """An evaluation and what it was made of; ``training`` is what a directly trained network says of itself."""
+    """An evaluation and what it was made of.
+
+    ``training`` is what a directly trained network says of itself, ``caution`` as for `Subject`.
+    """
 
     path: Path
     data: str
@@ -40,6 +43,7 @@ class Measurement:
     evaluation: Evaluation
     drift: Drift | None = None
     training: dict[str, Any] | None = None
+    caution: str | None = None
 
 
 def measure(out: Output, path: Path, *, expected: Calibration | None = None, **conditions: Any) -> Measurement:
@@ -104,7 +108,7 @@ def measure_subject(out: Output, subject: Subject, expected: Calibration | None 
         out.warn(f"--memory is for the layers executor; {path.name} ran by {evaluation.executor}")
     made = subject.about.get("calibration") or {}
     training = subject.about.get("training")
-    return Measurement(path, dataset.name, dataset.split, ann.name, made, evaluation, found, training)
+    return Measurement(path, dataset.name, dataset.split, ann.name, made, evaluation, found, training, subject.caution)
 
 
 class _Ann(NamedTuple):

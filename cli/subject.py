@@ -69,14 +69,19 @@ class Subject:
 
     @cached_property
     def caution(self) -> str | None:
-        """A sentence where its artefact says that it was trained or calibrated on the images that it is tested on."""
-        how = "trained" if self.direct else "calibrated"
-        if not _same(self.about["training" if self.direct else "calibration"], self.dataset):
-            return None
-        return (
-            f"{self.path.name} was {how} on images of {self.dataset.name}, so its accuracy there is not that on images "
-            "it has not seen"
-        )
+        """A sentence where it, or its ANN, was trained or calibrated on the images that it is tested on."""
+        made = {
+            "was trained": self.about.get("training"),
+            "was calibrated": self.about.get("calibration"),
+            "comes from an ANN that was trained": self.about["model"].get("trained_on"),
+        }
+        for how, images in made.items():
+            if isinstance(images, dict) and _same(images, self.dataset):
+                return (
+                    f"{self.path.name} {how} on images of {self.dataset.name}, so its accuracy there is not that on "
+                    "images it has not seen"
+                )
+        return None
 
     def batches(self, out: Output, limit: int | None, what: str) -> Numbered[tuple[Tensor, Tensor, Tensor]]:
         """Return batches of the first ``limit`` images for processes to share, shown as progress on ``what``."""

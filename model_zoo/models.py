@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,6 +35,7 @@ class LoadedModel:
         preprocessing: what the network expects of an image.
         notes: the choices that were made, for people.
         preprocessing_assumed: the network came without metadata, and ``preprocessing`` is only the customary one.
+        trained_on: data, split and digest of the images that it was trained on, where an artefact tells them.
     """
 
     model: nn.Module
@@ -43,6 +45,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     notes: tuple[str, ...] = ()
     preprocessing_assumed: bool = False
+    trained_on: dict[str, Any] | None = None
 
 
 def load_model(
@@ -150,7 +153,17 @@ def _from_artefact(path: Path) -> LoadedModel:
         int(about["model"].get("classes") or 0),
         Preprocessing.from_json(about["preprocessing"]),
         (f"the ANN in {path.name}",),
+        trained_on=_trained_on(about),
     )
+
+
+def _trained_on(about: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what tells the images that the ANN in an artefact was trained on from others."""
+    training = about.get("training")
+    if not isinstance(training, dict):
+        found = about["model"].get("trained_on")
+        return found if isinstance(found, dict) else None
+    return {key: training[key] for key in ("data", "split", "digest") if key in training}
 
 
 def _recognised(path: Path, checkpoint: Checkpoint) -> LoadedModel:

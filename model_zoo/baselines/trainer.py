@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnconvert.converter import processes
-from snnconvert.converter.errors import DataRefused, SnnconvertError, UsageError
+from snnconvert.converter.errors import DataRefused, ModelRefused, SnnconvertError, UsageError
 from snnconvert.converter.simulation import SpikingModel, channels_last
 
 from ..augment import augment
@@ -141,7 +141,8 @@ class Trainer:
                 group["lr"] = self._rate(epoch * self.images.batches + number)
             images = augment(images, generator, fill=fill, shift=self.plan.shift, flip=self.plan.flip)
             total += self._step(images[processes.rank() :: processes.count()], labels, len(images))
-        if not math.isfinite(float(total)) or not all(bool(p.isfinite().all()) for p in self.trainee.parameters()):
+        kept = [*self.trainee.parameters(), *self.trainee.body.buffers()]  # statistics overflow before weights
+        if not math.isfinite(float(total)) or not all(bool(x.isfinite().all()) for x in kept):
             raise DataRefused(
                 f"epoch {epoch + 1}: the loss is {float(total)}, or some weights are no numbers any more",
                 "train with a smaller --rate",
@@ -177,7 +178,10 @@ class Trainer:
         self.trainee.eval()
         network: SpikingModel | nn.Module = self.trainee
         if self.trainee.method.spikes:
-            network = self.trainee.spiking().to(self.device)
+            try:
+                network = self.trainee.spiking().to(self.device)
+            except ModelRefused as error:  # of numbers only: the architecture was prepared before
+                raise DataRefused(f"epoch {epoch + 1}: {error.message}", "train with a smaller --rate") from error
         right = count = 0
         some: Tensor | None = None
         with torch.no_grad():

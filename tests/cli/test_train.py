@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from snnconvert.converter.artifact import load
 from snnconvert.converter.fused import Fused
 from snnconvert.model_zoo import Preprocessing, load_model, open_dataset
 from snnconvert.model_zoo.baselines import METHODS
+from snnconvert.model_zoo.named_data import SAMPLE_FILE
 
 Run = Callable[..., Any]
 FEW = (
@@ -114,6 +116,13 @@ def test_the_ann_in_a_trained_network_converts(trained: dict[str, Any], run: Run
     again, original = load(tmp_path / "a.snn")[0], load(Path(path))[0]
     assert torch.allclose(again(x), original(x), atol=1e-5)  # theta is the largest value of the activation
     assert again.thresholds.rule == "cap"
+    seen = tmp_path / "seen.npz"
+    with np.load(SAMPLE_FILE) as file:
+        np.savez(seen, images=file["train_images"], labels=file["train_labels"])
+    result = run("eval", tmp_path / "a.snn", "--data", seen, "--images", 5, "--json")
+    said = f"a.snn comes from an ANN that was trained on images of {seen}, so its accuracy there"
+    assert said in result.stderr
+    assert result.document["caution"].startswith(said)
     refused = run("convert", trained["lif"]["artefact"], "-o", tmp_path / "b.snn")
     assert refused.code == 3
     assert "was trained as a spiking network (lif)" in refused.stderr
@@ -179,6 +188,7 @@ def test_a_killed_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
         (("lif", *FEW, "--rate", "nan"), 2, "'--rate'"),
         (("lif", *FEW, "--data", "nothing"), 2, "unknown data set 'nothing'"),
         (("lif", *FEW, "--rate", 1e30), 3, "train with a smaller --rate"),
+        (("lif", *FEW, "--rate", 1e9), 3, "train with a smaller --rate"),
     ],
 )
 def test_words_that_are_wrong(words: tuple[Any, ...], code: int, message: str, run: Run, tmp_path: Path) -> None:
