@@ -89,7 +89,7 @@ class Histogram:
         self.maximum = torch.maximum(self.maximum, largest.cpu().double())
         self._cover(_exponent(self.maximum))
         scale = torch.where(self.dead, 0.0, 1 / self.width).to(values)[:, None]
-        bins = (values * scale).ceil().clamp(max=BINS).long()
+        bins = (values * scale).ceil_().clamp_(max=BINS).long()
         bins += torch.arange(len(bins), device=bins.device)[:, None] * (1 + BINS)
         found = torch.bincount(bins.flatten(), minlength=self.counts.numel())
         self.counts += found.reshape(self.counts.shape).cpu()

@@ -58,12 +58,18 @@ class Watch(fx.Interpreter):
             raise CalibrationRefused(
                 f"{site.name}: its input is NaN or infinite", "check the images, their preprocessing and the weights"
             )
-        self.moments[site.name] = Moments.of(self._sampled(z.movedim(site.axis, 1)), site.signed)
+        sampled = self._sampled(z.movedim(site.axis, 1))
+        self.moments[site.name] = Moments.of(sampled, site.signed)
         activation = super().call_module(target, args, kwargs)
-        others = [d for d in range(activation.ndim) if d != site.axis]
-        largest = activation.amax(others)
+        largest = _amax(activation, site.axis)
         if site.signed:
-            largest = torch.maximum(largest, -activation.amin(others))
-        sampled = self._sampled(activation.movedim(site.axis, 1))
+            largest = torch.maximum(largest, _amax(-activation, site.axis))
+        sampled = site(sampled)
         self.histograms[site.name].add(sampled.abs() if site.signed else sampled, largest)
         return activation
+
+
+def _amax(values: Tensor, axis: int) -> Tensor:
+    """Return the largest of ``values`` in each channel, [channels]; image by image, which follows memory."""
+    moved = values.movedim(axis, 1)
+    return moved.reshape(*moved.shape[:2], -1).amax(2).amax(0)
