@@ -8,8 +8,10 @@ estimators of a layer, averaged over batches (0.9 of the old, 0.1 of the new one
 
 e2 is the change of the loss to first order. After each epoch layers are sorted by e2 over their number of weights and
 binarised while the sum of e2 stays within ``budget`` times the loss; no layer joins while the validation accuracy is
-more than ``tolerance`` points below its best; one that no longer fits in the budget gets its precision back. Where the
-accuracy has not risen for ``patience`` epochs, the signs of the 0.1 % weights with the largest g_i W_b,i > 0 turn.
+more than ``tolerance`` points below its best; one that no longer fits in the budget gets its precision back, and keeps
+the estimates that it had with one bit: near a minimum of its own weights the slope says too little (a fifth of that, as
+measured), so that layers would come and go with every epoch. Where the accuracy has not risen for ``patience`` epochs,
+the signs of the 0.1 % weights with the largest g_i W_b,i > 0 turn.
 
 Source: Pei, Xu, Wu, Liu and Yang 2022 (arXiv 2208.00398; Front. Neurosci. 2023), whose text could not be read: the
 estimators, the rule of selection and the neuron (`mt_lif`'s) are our reading. Their global-average-pool head is a
@@ -46,12 +48,14 @@ class LocalBinarisation(nn.Module):
     """A layer's weights: as they are, or binarised; and the estimators."""
 
     on: Tensor
+    tried: Tensor
     weight_error: Tensor
     loss_change: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("on", torch.tensor(False))
+        self.register_buffer("tried", torch.tensor(False))
         self.register_buffer("weight_error", torch.zeros(()))
         self.register_buffer("loss_change", torch.zeros(()))
 
@@ -60,7 +64,9 @@ class LocalBinarisation(nn.Module):
         return weight + (binarised(weight) - weight).detach() if bool(self.on) else weight
 
     def estimate(self, weight: Tensor, slope: Tensor) -> None:
-        """Take the gradient ``slope`` of a batch into the estimators."""
+        """Take the gradient ``slope`` of a batch into the estimators, unless they are known from when it was binary."""
+        if bool(self.tried) and not bool(self.on):
+            return
         change = binarised(weight) - weight
         first = change.square().sum() / weight.square().sum()
         second = (slope * change).sum().abs()
@@ -143,6 +149,7 @@ class Selection(Rule):
             for path in self.layers:
                 layer = self._parts(path)[0]
                 layer.on.fill_(path in fitting and (near or bool(layer.on)))
+                layer.tried.logical_or_(layer.on)
         turned = self._turn() if int(self.waited) >= self.method.patience else 0
         return {
             "turned": turned,
@@ -195,7 +202,7 @@ class Albsnn(MultiThresholdLif):
 
     threshold: float = 0.25
     thresholds: int = 8
-    budget: float = 0.1
+    budget: float = 0.15
     tolerance: float = 1.0
     warm_up: float = 0.2
     settle: float = 0.6

@@ -103,6 +103,22 @@ def test_the_budget_is_a_share_of_the_loss(net: nn.Module, images: Tensor) -> No
     assert list(told(rule, 0.5, 50.0, loss=2.0).values()) == [True, False, False]  # what no longer fits
 
 
+def test_what_a_layer_cost_with_one_bit_is_remembered(net: nn.Module, images: Tensor) -> None:
+    rule = selection(net, images, budget=1.0, warm_up=0.0, settle=1.0)
+    layers = [rule._parts(path)[0] for path in INNER]
+    assert all(told(rule, 0.5, 50.0).values())  # so far nothing costs anything
+    layers[0].loss_change.fill_(100.0)
+    assert list(told(rule, 0.5, 50.0).values()) == [False, True, True]
+    before = [(float(layer.loss_change), float(layer.weight_error)) for layer in layers]
+    for path in INNER:
+        layer, weight = rule._parts(path)
+        layer.estimate(weight.detach(), torch.zeros_like(weight))
+    after = [(float(layer.loss_change), float(layer.weight_error)) for layer in layers]
+    assert before[0] == after[0]
+    assert before[2] != after[2]
+    assert list(told(rule, 0.5, 50.0).values()) == [False, True, True]
+
+
 def test_layers_join_between_warm_up_and_settling_and_near_the_best(net: nn.Module, images: Tensor) -> None:
     rule = selection(net, images, budget=1e9, tolerance=2.0, warm_up=0.3, settle=0.6)
     assert not any(told(rule, 0.2, 80.0).values())
