@@ -26,10 +26,12 @@ from snnconvert.converter import processes
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused, CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph
+from snnconvert.converter.neurons import NEURONS
 from snnconvert.converter.tensor_file import read_tensors, write_tensors
 from snnconvert.converter.thresholds import Thresholds
 
 from .batches import first_inputs
+from .streaming_student import StreamingStudent
 from .student import Settings, Student
 
 DEFAULT = Settings()
@@ -86,7 +88,8 @@ def reconstruct(
             f"{thresholds.rule} thresholds are for any T, corrections for one", "compute them for T"
         )
     convert(graph, thresholds, neuron=neuron, steps=thresholds.steps, **options)  # which checks them
-    student = Student(graph, thresholds, neuron, settings, options, seed + _APART * processes.rank())
+    kind = StreamingStudent if NEURONS[neuron].streaming else Student
+    student = kind(graph, thresholds, neuron, settings, options, seed + _APART * processes.rank())
     optimiser = torch.optim.Adam(student.groups(), betas=(0.9, 0.99))
     run = _Run(student, optimiser, settings, batches, seed, None if checkpoint is None else Path(checkpoint))
     started, begun = time.perf_counter(), run.done

@@ -1,4 +1,4 @@
-"""The spike count of two-phase or streaming neurons with the gradient of a clipped line.
+"""The spike count of two-phase neurons with the gradient of a clipped line.
 
     v = (z + b) K / theta,   a = h N / K,   N the spike count for v, of at most K
     d a / d z = (h / theta) [low < v < K],   d a / d b = the same,   d a / d theta = -(h / theta) [low < v < K] v / K
@@ -34,11 +34,6 @@ def drawn(v: Tensor, given: tuple[Tensor, ...], most: int, low: int) -> Tensor:
     uniform, table = given
     count = (interpolated(table, v.abs() if low < 0 else v, most) + uniform).floor().clamp(max=most)
     return count * v.sign() if low < 0 else count
-
-
-def known(v: Tensor, given: tuple[Tensor, ...], most: int, low: int) -> Tensor:
-    """Return the counts that are ``given``."""
-    return given[0]
 
 
 def _forward(
@@ -111,7 +106,7 @@ def straight_through(
         theta: threshold, in a shape that broadcasts to ``z``.
         height: what a spike is worth, in the shape of ``theta``.
         given: what ``fire`` needs besides v.
-        fire: one of `rounded`, `drawn` and `known`.
+        fire: `rounded` or `drawn`.
         most: K, the largest count.
         low: the smallest count, 0 or -K.
         fuse: compile it, which takes seconds and pays from some hundred calls on.

@@ -1,4 +1,4 @@
-"""The student of a reconstruction: a spiking network with gradients.
+"""The student of a reconstruction: a spiking network of two-phase neurons with gradients.
 
 At each site it has the spike count N of the neurons in the forward pass and the gradient of a clipped line in the
 backward pass (straight-through, Bengio et al. 2013):
@@ -6,8 +6,7 @@ backward pass (straight-through, Bengio et al. 2013):
     a = theta N / K,   d a / d z = [0 < v < K],   v = (z + b) K / theta
 
 with K = T m, m the burst (`straight_through` has all gradients, also where a spike is not worth theta / m). N is what
-the neurons fire: of two-phase neurons the rounded, of TPP a random count; streaming ones are simulated step by step,
-and only their rates carry gradients, as in rate-based backpropagation (Yu et al. 2024).
+the neurons fire: of two-phase neurons the rounded, of TPP a random count. `streaming_student` is for streaming ones.
 """
 
 import math
@@ -19,21 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import UsageError, choice
 from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.graph.operations import SYNAPSES
 from snnconvert.converter.graph.sites import site_of
-from snnconvert.converter.neurons import NEURONS, Correction, Noise
+from snnconvert.converter.neurons import NEURONS, Correction
 from snnconvert.converter.neurons.tpp import mean_count_table
 from snnconvert.converter.precision import computes_bfloat16
 from snnconvert.converter.simulation import channels_last
-from snnconvert.converter.simulation.layers import Layers
 from snnconvert.converter.thresholds import Thresholds
 
 from .side_by_side import activations
-from .straight_through import Fire, drawn, known, rounded, straight_through
+from .straight_through import Fire, drawn, rounded, straight_through
 
 SCOPES = ("layer", "block", "network")
 """What learns together: each layer, each block, or the whole network."""
@@ -85,7 +82,16 @@ class Settings:
 
 
 class Student(fx.Interpreter):
-    """The spiking network with gradients."""
+    """A spiking network with gradients.
+
+    Args:
+        graph: the teacher.
+        thresholds: where learning starts.
+        neuron: the neuron model.
+        settings: how to learn.
+        options: further arguments of `convert`.
+        seed: of random counts.
+    """
 
     def __init__(
         self,
@@ -102,7 +108,6 @@ class Student(fx.Interpreter):
         self.fuse = settings.iterations >= COMPILING_PAYS
         self.prepared, self.before, self.neuron, self.steps = graph, thresholds.to(graph), neuron, thresholds.steps
         self.settings, self.options = settings, options
-        self.streaming = NEURONS[neuron].streaming
         self.generator = torch.Generator(graph.weight.device).manual_seed(seed)
         nodes = {str(n.target): site for n in graph.module.graph.nodes if (site := site_of(n)) is not None}
         self.sites: dict[str, Site] = nodes
@@ -114,7 +119,6 @@ class Student(fx.Interpreter):
                 tensor.requires_grad_(name in settings.learn)
         self.ends = ends(graph.module.graph, settings.scope)
         self.wanted: dict[str, tuple[Tensor, Tensor]] = {}
-        self.counts: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
 
     def _learned(self) -> dict[str, dict[str, Tensor]]:
@@ -138,8 +142,6 @@ class Student(fx.Interpreter):
     def loss(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return how far the student is from its teacher on one batch."""
         inputs = channels_last(inputs)
-        if self.streaming:
-            self.counts = self._simulated(inputs)
         self.losses = []
         device = self.prepared.weight.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.mixed and computes_bfloat16(device)):
@@ -159,7 +161,7 @@ class Student(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return theta N / T of the neurons of a site, with straight-through gradients."""
         site = self.sites[target]
-        correction = self.before.corrections.get(site.name, Correction())
+        correction = self._correction(target)
 
         def along_channels(x: Tensor) -> Tensor:
             return x.reshape(-1, *[1] * (args[0].ndim - site.axis - 1))
@@ -175,7 +177,7 @@ class Student(fx.Interpreter):
         if start is not None:
             bias = bias + (along_channels(start) if start.ndim == 1 else start) * theta / most
         low = -most if site.signed else 0
-        fire, given = self._firing(target, args[0], most, theta)
+        fire, given = self._firing(args[0], most, theta)
         out = straight_through(args[0], bias, theta, height, *given, fire=fire, most=most, low=low, fuse=self.fuse)
         if target in self.ends:
             wanted = self.wanted[target][1]
@@ -183,20 +185,8 @@ class Student(fx.Interpreter):
             out = out.detach()
         return out
 
-    def _simulated(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Return the spike counts of streaming neurons, by the name of their child."""
-        model = convert(self.prepared, self.thresholds(), neuron=self.neuron, steps=self.steps, **self.options)
-        noise, counts = Noise(0, torch.arange(len(inputs[0]), device=inputs[0].device)), dict[str, Tensor]()
-        layers = Layers(model.network, noise, counts)
-        with torch.no_grad():
-            for step in range(self.steps):
-                layers.chunk(inputs, step, 1)
-        return counts
-
-    def _firing(self, child: str, z: Tensor, most: int, like: Tensor) -> tuple[Fire, tuple[Tensor, ...]]:
+    def _firing(self, z: Tensor, most: int, like: Tensor) -> tuple[Fire, tuple[Tensor, ...]]:
         """Return how the neurons of a site come from v to a count, and what they need besides."""
-        if self.streaming:
-            return known, (self.counts[child],)
         if not NEURONS[self.neuron].stochastic:
             return rounded, ()
         uniform = torch.rand(z.shape, generator=self.generator, dtype=like.dtype, device=z.device)
@@ -228,18 +218,21 @@ class Student(fx.Interpreter):
             return torch.zeros(site.channels).to(theta)
         return ((bias.mean(0) if bias.ndim == 2 else bias) / theta).clone()
 
+    def _learned_bias(self, child: str) -> Tensor:
+        bias, before = self.shift[child] * self._first_threshold(child), self._correction(child).bias
+        return bias if before is None or before.ndim == 1 else before - before.mean(0) + bias
+
+    def _correction(self, child: str) -> Correction:
+        return self.before.corrections.get(self.sites[child].name, Correction())
+
     def thresholds(self) -> Thresholds:
         """Return what was learned so far."""
         with torch.no_grad():
             values, corrections = {}, {}
             for child, site in self.sites.items():
-                before = self.before.corrections.get(site.name, Correction())
+                before = self._correction(child)
                 theta = values[site.name] = self._threshold(child).clone()
-                bias = before.bias
-                if "bias" in self.settings.learn:
-                    bias = self.shift[child] * self._first_threshold(child)
-                    if before.bias is not None and before.bias.ndim == 2:
-                        bias = before.bias - before.bias.mean(0) + bias
+                bias = self._learned_bias(child) if "bias" in self.settings.learn else before.bias
                 height = None if before.height is None else before.height * (theta / self._first_threshold(child))
                 corrections[site.name] = before._replace(bias=bias, height=height)
             learned = (

@@ -12,7 +12,6 @@ from snnconvert.calibration.straight_through import (
     _fused_backward,
     _fused_forward,
     drawn,
-    known,
     rounded,
     straight_through,
 )
@@ -96,17 +95,6 @@ def test_gradients_are_finite_differences_of_the_line_plus_a_constant(number: in
         assert float(gradient[place]) == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-6)
 
 
-def test_any_count_passes_through() -> None:
-    z = torch.tensor([[0.3], [2.0], [-1.0]], requires_grad=True)
-    counts = torch.tensor([[3.0], [1.0], [2.0]])
-    one = torch.ones(1)
-    out = straight_through(z, torch.zeros(1), 2 * one, 4 * one, counts, fire=known, most=STEPS)
-    assert torch.equal(out, counts)  # h N / K
-    out.sum().backward()
-    assert z.grad is not None
-    assert z.grad.flatten().tolist() == [2.0, 0.0, 0.0]  # h / theta within the window, which ends before v = K
-
-
 def test_a_bias_may_differ_for_each_neuron() -> None:
     z, bias = torch.zeros(2, 3, 5), torch.linspace(-1, 3, 15).reshape(3, 5).requires_grad_()
     one = torch.ones(3, 1)
@@ -174,7 +162,6 @@ def test_drawn_counts_are_those_of_tpp_neurons(dtype: torch.dtype, signed: bool,
         # few of all combinations, because each that is new is compiled for seconds
         (rounded, torch.float32, torch.contiguous_format, torch.float32, True),
         (drawn, torch.float32, torch.contiguous_format, torch.float32, True),
-        (known, torch.float32, torch.contiguous_format, torch.float32, True),
         (rounded, torch.float64, torch.channels_last, torch.float64, True),
         (drawn, torch.float64, torch.channels_last, torch.float64, True),
         (rounded, torch.float32, torch.channels_last, torch.bfloat16, False),
@@ -192,7 +179,6 @@ def test_fused_is_the_same(
         needed: dict[Fire, tuple[Tensor, ...]] = {
             rounded: (),
             drawn: (torch.rand(shape, generator=draw, dtype=dtype), mean_count_table(most).to(dtype)),
-            known: (torch.randint(0, most + 1, shape, generator=draw).to(dtype),),
         }
         outcomes = []
         for fuse in (False, True):

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from snnconvert.calibration.side_by_side import activations
 from snnconvert.calibration.straight_through import rounded, straight_through
+from snnconvert.calibration.streaming_student import StreamingStudent
 from snnconvert.calibration.student import LEARNED, SCOPES, Settings, Student, divergence, ends
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
@@ -75,7 +76,8 @@ def corrected(graph: PreparedGraph, thresholds: Thresholds, seed: int = 0) -> Th
 
 def student(graph: PreparedGraph, thresholds: Thresholds, neuron: str, **settings: Any) -> Student:
     few = {"iterations": 1, "mixed": False}  # so few that nothing is compiled
-    return Student(graph, thresholds, neuron, Settings(**few | settings), {})
+    kind = StreamingStudent if neuron == "if" else Student
+    return kind(graph, thresholds, neuron, Settings(**few | settings), {})
 
 
 def leaves(output: Any) -> list[Tensor]:

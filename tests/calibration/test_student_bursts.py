@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnconvert.calibration.streaming_student import StreamingStudent
 from snnconvert.calibration.student import Settings, Student
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
@@ -68,7 +69,8 @@ def bursting(graph: PreparedGraph, thresholds: Thresholds) -> Thresholds:
 
 
 def student(graph: PreparedGraph, thresholds: Thresholds, neuron: str, **settings: Any) -> Student:
-    return Student(graph, thresholds, neuron, Settings(**{"mixed": False, "iterations": 10, **settings}), {})
+    kind = StreamingStudent if neuron == "if" else Student
+    return kind(graph, thresholds, neuron, Settings(**{"mixed": False, "iterations": 10, **settings}), {})
 
 
 CASES = [("residual", "if"), ("residual", "two-phase"), ("signed", "two-phase")]

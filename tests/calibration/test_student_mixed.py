@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from snnconvert.calibration import student
 from snnconvert.calibration.straight_through import _fused_backward, _fused_forward
+from snnconvert.calibration.streaming_student import StreamingStudent
 from snnconvert.calibration.student import COMPILING_PAYS, SCOPES, Settings, Student
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.graph import PreparedGraph, prepare
-from snnconvert.converter.neurons import CONVERTIBLE
+from snnconvert.converter.neurons import CONVERTIBLE, Neuron
 from snnconvert.converter.precision import computes_bfloat16
 from snnconvert.converter.thresholds import Thresholds
 
@@ -26,14 +27,21 @@ def learned(
     """Return the loss, the gradients of each group, and the types of what came into the sites."""
     seen = set()
 
+    def watch(z: Tensor, out: Tensor) -> Tensor:
+        seen.add(z.dtype)
+        assert out.dtype == z.dtype  # what a site says is as short as what it is told
+        return out
+
     class Watched(Student):
         def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            seen.add(args[0].dtype)
-            out = super().call_module(target, args, kwargs)
-            assert out.dtype == args[0].dtype  # what a site says is as short as what it is told
-            return out
+            return watch(args[0], super().call_module(target, args, kwargs))
 
-    found = Watched(graph, thresholds, neuron, Settings(**{"iterations": 1} | settings), {})
+    class WatchedStreaming(StreamingStudent):
+        def train_of(self, child: str, neuron: Neuron, current: Tensor) -> Tensor:
+            return watch(current, super().train_of(child, neuron, current))
+
+    kind = WatchedStreaming if neuron == "if" else Watched
+    found = kind(graph, thresholds, neuron, Settings(**{"iterations": 1} | settings), {})
     loss = found.loss((x,))
     loss.backward()
     groups = {"threshold": found.log_threshold, "bias": found.shift, "weight": found.weights}
