@@ -171,17 +171,22 @@ class _Run:
             self.save(self.checkpoint)
 
     def _backward(self, inputs: tuple[Tensor, ...]) -> float:
-        """Leave the gradients of this process's rows, weighted by their share of the batch; return their loss, too."""
+        """Leave the gradients of this process's rows, weighted by their share of the batch; return their loss, too.
+
+        They go through in parts that fit in memory.
+        """
         self.optimiser.zero_grad()
         rows = tuple(x[processes.rank() :: processes.count()] for x in inputs)
         if processes.count() > 1:
             for p in self._parameters():
                 p.grad = torch.zeros_like(p)
-        if not len(rows[0]):
-            return 0.0
-        loss = self.student.loss(rows) * (len(rows[0]) / len(inputs[0]))
-        loss.backward()
-        return float(loss.detach())
+        total, size = 0.0, self.student.at_once
+        for start in range(0, len(rows[0]), size):
+            part = tuple(x[start : start + size] for x in rows)
+            loss = self.student.loss(part) * (len(part[0]) / len(inputs[0]))
+            loss.backward()
+            total += float(loss.detach())
+        return total
 
     def _save_is_due(self) -> bool:
         return time.perf_counter() - self.saved > _SAVE_EVERY

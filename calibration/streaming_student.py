@@ -36,6 +36,10 @@ class StreamingStudent(Student):
         super().__init__(graph, thresholds, neuron, settings, options, seed)
         self.network = convert(graph, thresholds, neuron=neuron, steps=self.steps, **options).network
 
+    @property
+    def _values_per_node(self) -> int:
+        return self.steps
+
     def run(self, *inputs: Any, **kwargs: Any) -> Any:
         """Return the mean of the output over its window, in its structure."""
         train = _Learning(self, inputs).chunk(inputs, 0, self.steps)

@@ -38,6 +38,9 @@ SCOPES = ("layer", "block", "network")
 LEARNED = ("threshold", "bias", "weight")
 """What can be learned."""
 
+MEMORY = 2**31
+"""Bytes that the values of the student may take for its gradients; a batch that needs more goes through in parts."""
+
 COMPILING_PAYS = 200
 """The number of iterations from which on compiling the sites takes less time than it saves."""
 
@@ -120,6 +123,17 @@ class Student(fx.Interpreter):
         self.ends = ends(graph.module.graph, settings.scope)
         self.wanted: dict[str, tuple[Tensor, Tensor]] = {}
         self.losses: list[Tensor] = []
+
+    @property
+    def at_once(self) -> int:
+        """The number of images whose values fit in `MEMORY`."""
+        nodes = self.module.graph.nodes
+        values = sum(math.prod(n.meta.get("shape", ())) for n in nodes if n.op in ("call_function", "call_module"))
+        return max(1, MEMORY // (values * self.prepared.weight.element_size() * self._values_per_node))
+
+    @property
+    def _values_per_node(self) -> int:
+        return 1
 
     def _learned(self) -> dict[str, dict[str, Tensor]]:
         return {"threshold": self.log_threshold, "bias": self.shift, "weight": self.weights}

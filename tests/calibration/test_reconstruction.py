@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from snnconvert.calibration import reconstruction
+from snnconvert.calibration import reconstruction, student
 from snnconvert.calibration.reconstruction import Progress, reconstruct
+from snnconvert.calibration.streaming_student import StreamingStudent
 from snnconvert.calibration.student import LEARNED, SCOPES, Settings, Student
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused
@@ -54,12 +55,41 @@ def test_loss_and_error_fall_on_images_held_out(
     graph: PreparedGraph, thresholds: Thresholds, many: Tensor, scope: str, neuron: str
 ) -> None:
     def loss(given: Thresholds) -> float:
-        return Student(graph, given, neuron, replace(FAST, scope=scope), {}).loss((many[800:],)).item()
+        kind = StreamingStudent if neuron == "if" else Student
+        return kind(graph, given, neuron, replace(FAST, scope=scope), {}).loss((many[800:],)).item()
 
     settings = replace(FAST, scope=scope)
     found = reconstruct(graph, thresholds, epochs(many[:800]), neuron=neuron, settings=settings)
     assert loss(found) < 0.95 * loss(thresholds)
     assert error(graph, found, many[800:], neuron) < 0.8 * error(graph, thresholds, many[800:], neuron)
+
+
+@pytest.mark.parametrize("neuron", ["two-phase", "if"])
+def test_a_batch_beyond_memory_goes_through_in_parts(
+    graph: PreparedGraph, thresholds: Thresholds, many: Tensor, neuron: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    loss = Student.loss
+
+    def watched(self: Student, inputs: tuple[Tensor, ...]) -> Tensor:
+        seen.append(len(inputs[0]))
+        return loss(self, inputs)
+
+    monkeypatch.setattr(Student, "loss", watched)
+    settings = replace(FAST, iterations=3, mixed=False)
+    found = []
+    for memory in (student.MEMORY, None):
+        if memory is None:
+            kind = StreamingStudent if neuron == "if" else Student
+            at_once = kind(graph, thresholds, neuron, settings, {}).at_once
+            monkeypatch.setattr(student, "MEMORY", student.MEMORY * 20 // at_once)  # of about 20 images
+        found.append(reconstruct(graph, thresholds, epochs(many[:150]), neuron=neuron, settings=settings))
+    whole, parts = seen[:3], seen[3:]
+    assert whole == [50, 50, 50]
+    assert max(parts) in (19, 20, 21)
+    assert sum(parts) == 150
+    for one, other in zip(*(t.values.values() for t in found), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4)
 
 
 def same(a: Thresholds, b: Thresholds) -> bool:
