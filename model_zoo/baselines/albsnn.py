@@ -202,7 +202,7 @@ class Albsnn(MultiThresholdLif):
 
     threshold: float = 0.25
     thresholds: int = 8
-    budget: float = 0.15
+    budget: float = 0.2
     tolerance: float = 1.0
     warm_up: float = 0.2
     settle: float = 0.6
