@@ -8,7 +8,7 @@ after the other; here all layers learn at the same time, the first two kinds wit
 
 Several processes take every other row of each batch, and add their gradients up, so that all step alike. That is what
 one process does, but for rounding, where the loss is a mean over rows; the errors of sites, and of outputs that are no
-scores, are in units of their mean square over the rows of a process.
+scores, are in units of their mean square over the rows that a process takes at once.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from .student import Settings, Student
 DEFAULT = Settings()
 
 _KEY = "snnconvert.reconstruction"
-_FORMAT = 2
+_FORMAT = 3
 _SAVE_EVERY = 60.0
 _APART = 1_000_003
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
 from snnconvert.converter.convert import convert
+from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.neurons import Correction, IntegrateAndFire, Neuron, Noise
 from snnconvert.converter.simulation.layers import Layers
@@ -22,7 +23,11 @@ from .through_time import through_time
 
 
 class StreamingStudent(Student):
-    """A spiking network of integrate-and-fire neurons with gradients; arguments as for `Student`."""
+    """A spiking network of integrate-and-fire neurons with gradients; arguments as for `Student`.
+
+    Raises:
+        UsageError: spikes are to be shuffled.
+    """
 
     def __init__(
         self,
@@ -34,6 +39,8 @@ class StreamingStudent(Student):
         seed: int = 0,
     ) -> None:
         super().__init__(graph, thresholds, neuron, settings, options, seed)
+        if options.get("shuffle", "none") != "none":
+            raise UsageError("streaming networks learn from spikes in their order", "shuffle what was learned")
         self.network = convert(graph, thresholds, neuron=neuron, steps=self.steps, **options).network
 
     @property
@@ -99,3 +106,13 @@ class _Learning(Layers):
     def _site(self, node: fx.Node, neuron: Neuron) -> Tensor:
         current = self._over_time(node.all_input_nodes[0])
         return self.student.train_of(str(node.target), neuron, current).flatten(0, 1)
+
+    def _running(self, node: fx.Node) -> Tensor:
+        """Carry a nonlinear operation through the steps; totals of many steps need more digits than bfloat16 has."""
+        short, exact = self.env, self.student.prepared.weight.dtype
+        signals = [n for n in node.all_input_nodes if n not in self.schedule.weights]
+        self.env = short | {n: short[n].to(exact) for n in signals}
+        try:
+            return super()._running(node)
+        finally:
+            self.env = short

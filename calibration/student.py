@@ -39,7 +39,10 @@ LEARNED = ("threshold", "bias", "weight")
 """What can be learned."""
 
 MEMORY = 2**31
-"""Bytes that the values of the student may take for its gradients; a batch that needs more goes through in parts."""
+"""Bytes that the values of the student may take for its gradients; a batch that needs more goes through in parts.
+
+Errors that are in units of a mean square (of sites, of outputs that are no scores) are so within a part.
+"""
 
 COMPILING_PAYS = 200
 """The number of iterations from which on compiling the sites takes less time than it saves."""

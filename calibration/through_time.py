@@ -20,33 +20,46 @@ from torch import Tensor
 
 from snnconvert.converter.fused import Fused
 
+_AT_ONCE = 8
+"""Steps in one compiled function, which is unrolled."""
+
 
 def _fired(u: Tensor, most: int) -> Tensor:
     return u.floor().clamp(0, most)
 
 
-def _forward(current: Tensor, bias: Tensor, worth: Tensor, height: Tensor, start: Tensor, most: int) -> Tensor:
+def _forward(
+    current: Tensor, bias: Tensor, worth: Tensor, height: Tensor, start: Tensor, most: int, steps: int
+) -> tuple[Tensor, Tensor]:
     potential, train = start, []
-    for step in range(len(current)):
+    for step in range(steps):
         u = potential + (current[step].to(worth.dtype) + bias[step]) / worth
         spikes = _fired(u, most)
         train.append((spikes * height).to(current.dtype))
         potential = u - spikes
-    return torch.stack(train)
+    return torch.stack(train), potential
 
 
 def _backward(
-    grad: Tensor, current: Tensor, bias: Tensor, worth: Tensor, height: Tensor, start: Tensor, most: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor,
+    of_end: Tensor,
+    current: Tensor,
+    bias: Tensor,
+    worth: Tensor,
+    height: Tensor,
+    start: Tensor,
+    most: int,
+    steps: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     potential, seen = start, []
-    for step in range(len(current)):
+    for step in range(steps):
         drive = (current[step].to(worth.dtype) + bias[step]) / worth
         u = potential + drive
         spikes = _fired(u, most)
         seen.append((drive, u, spikes))
         potential = u - spikes
-    of_u = of_worth = of_height = torch.zeros_like(seen[0][1])
-    of_drive = []
+    of_u, of_drive = of_end, []
+    of_worth = of_height = torch.zeros_like(of_end)
     for step, (drive, u, spikes) in reversed(list(enumerate(seen))):
         slope = grad[step].to(worth.dtype)
         of_height = of_height + slope * spikes
@@ -59,6 +72,7 @@ def _backward(
         found.sum_to_size(bias.shape),
         of_worth.sum_to_size(worth.shape),
         of_height.sum_to_size(height.shape),
+        of_u.sum_to_size(start.shape),
     )
 
 
@@ -69,17 +83,18 @@ class _ThroughTime(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, current: Tensor, bias: Tensor, worth: Tensor, height: Tensor, start: Tensor, most: int, fuse: bool
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(current, bias, worth, height, start)
         ctx.most, ctx.fuse = most, fuse
-        train: Tensor = (_fused_forward if fuse else _forward)(current, bias, worth, height, start, most)
-        return train
+        forward: Callable[..., Any] = _fused_forward if fuse else _forward
+        train, end = forward(current, bias, worth, height, start, most, len(current))
+        return train, end
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         backward: Callable[..., Any] = _fused_backward if ctx.fuse else _backward
-        gradients = backward(*grads, *ctx.saved_tensors, ctx.most)
-        return *gradients, None, None, None
+        gradients = backward(*grads, *ctx.saved_tensors, ctx.most, len(ctx.saved_tensors[0]))
+        return *gradients, None, None
 
 
 def through_time(
@@ -99,9 +114,12 @@ def through_time(
         bias: current added at each step, [steps, ...], in a shape that broadcasts to ``current``.
         worth: w, what a spike takes from the membrane, in a shape that broadcasts to one step of ``current``.
         height: h, what a spike is worth on its wire, in the shape of ``worth``.
-        start: the membrane potential before the first step, in units of ``worth``; it has no gradient.
+        start: the membrane potential before the first step, in units of ``worth``.
         most: m, the most spikes of a step.
         fuse: compile it, which takes seconds and pays from some hundred calls on.
     """
-    result: Tensor = _ThroughTime.apply(current, bias, worth, height, start, most, fuse)  # type: ignore[no-untyped-call]
-    return result
+    trains, potential = [], start
+    for some, added in zip(current.split(_AT_ONCE), bias.split(_AT_ONCE), strict=True):
+        train, potential = _ThroughTime.apply(some, added, worth, height, potential, most, fuse)  # type: ignore[no-untyped-call]
+        trains.append(train)
+    return trains[0] if len(trains) == 1 else torch.cat(trains)

@@ -65,7 +65,7 @@ class Fused(Checked):
             (x.dtype, x.ndim, x.is_contiguous(), x.stride(0) < x.stride(-1) if x.ndim else False, x.numel() >= _LARGE)
             if isinstance(x, Tensor)
             else x
-            if callable(x)
+            if callable(x) or isinstance(x, int)
             else None
             for x in tree_leaves(args)
         )

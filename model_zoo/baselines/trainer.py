@@ -141,13 +141,13 @@ class Trainer:
                 group["lr"] = self._rate(epoch * self.images.batches + number)
             images = augment(images, generator, fill=fill, shift=self.plan.shift, flip=self.plan.flip)
             total += self._step(images[processes.rank() :: processes.count()], labels, len(images))
-        kept = [*self.trainee.parameters(), *self.trainee.body.buffers()]  # statistics overflow before weights
+        self._same_statistics()
+        kept = [*self.trainee.parameters(), *self._statistics()]  # which overflow before weights do
         if not math.isfinite(float(total)) or not all(bool(x.isfinite().all()) for x in kept):
             raise DataRefused(
                 f"epoch {epoch + 1}: the loss is {float(total)}, or some weights are no numbers any more",
                 "train with a smaller --rate",
             )
-        self._same_statistics()
         return float(total) / self.images.batches
 
     def _step(self, images: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -166,9 +166,13 @@ class Trainer:
         processes.add([found])
         return found
 
+    def _statistics(self) -> list[Tensor]:
+        """Return those of batch norms."""
+        return [b for name, b in self.trainee.named_buffers() if name.endswith(("running_mean", "running_var"))]
+
     def _same_statistics(self) -> None:
         """Give all processes the mean of their batch norms' statistics."""
-        norms = [b for name, b in self.trainee.named_buffers() if name.endswith(("running_mean", "running_var"))]
+        norms = self._statistics()
         processes.add(norms)
         for norm in norms:
             norm.div_(processes.count())

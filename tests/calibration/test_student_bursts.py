@@ -86,7 +86,6 @@ def test_it_says_what_the_spiking_network_says(
     thresholds = bursting(graph, plain)
     thresholds = corrected(graph, thresholds) if given == "corrected" else thresholds
     model, found = convert(graph, thresholds, neuron=neuron, steps=STEPS), student(graph, thresholds, neuron)
-    found.loss((x,))  # streaming neurons are simulated there
     assert torch.allclose(found.run(x), model(x), atol=1e-9)
     assert not torch.allclose(model(x), convert(graph, plain, neuron=neuron, steps=STEPS)(x), atol=1e-4)
 
@@ -131,5 +130,4 @@ def test_what_is_learned_keeps_the_bursts(neuron: str, many: Tensor, below_maxim
         height, before = (t.corrections[site.name].height for t in (after, given))
         ratio = after.values[site.name] / given.values[site.name]  # below e^0.1 at a cap
         assert height is None or torch.allclose(height, before * ratio)
-    found.loss((x,))
     assert torch.allclose(found.run(x), convert(graph, after, neuron=neuron, steps=STEPS)(x), atol=1e-9)
