@@ -85,7 +85,7 @@ def test_running_totals_stay_exact_where_products_are_short(many: Tensor, below_
     student = StreamingStudent(graph, thresholds, "if", Settings(iterations=1), {})
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         found = student.run(x)
-    assert ((found - expected).abs().mean() / expected.abs().mean()).item() < 0.01  # 0.03 with totals in bfloat16
+    assert ((found - expected).abs().mean() / expected.abs().mean()).item() < 0.01  # 0.024 with totals in bfloat16
 
 
 def test_shuffled_spikes_are_refused(many: Tensor, below_maximum: Below) -> None:
