@@ -131,7 +131,7 @@ class Student(fx.Interpreter):
     def at_once(self) -> int:
         """The number of images whose values fit in `MEMORY`."""
         nodes = self.prepared.module.graph.nodes
-        values = sum(math.prod(n.meta.get("shape", ())) for n in nodes if n.op in ("call_function", "call_module"))
+        values: int = sum(math.prod(n.meta.get("shape", ())) for n in nodes if n.op in ("call_function", "call_module"))
         return max(1, MEMORY // (values * self.prepared.weight.element_size() * self._values_per_node))
 
     @property
