@@ -5,6 +5,7 @@ bias of each step is learned by itself, as in `ftbc`, which it starts from. Grad
 cost half of the time and ignore when a spike comes, which at few steps is most of the error: they stop helping early.
 """
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,35 +14,28 @@ from torch.utils._pytree import tree_map
 
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import UsageError
-from snnconvert.converter.graph import PreparedGraph, Site
+from snnconvert.converter.graph import Site
 from snnconvert.converter.neurons import Correction, IntegrateAndFire, Neuron, Noise
 from snnconvert.converter.simulation.layers import Layers
-from snnconvert.converter.thresholds import Thresholds
+from snnconvert.converter.simulation.network import Network
 
-from .student import Settings, Student
+from .student import Student
 from .through_time import through_time
 
 
 class StreamingStudent(Student):
-    """A spiking network of integrate-and-fire neurons with gradients; arguments as for `Student`.
+    """A spiking network of integrate-and-fire neurons with gradients; arguments as for `Student`."""
 
-    Raises:
-        UsageError: spikes are to be shuffled.
-    """
+    @cached_property
+    def network(self) -> Network:
+        """The network whose neurons and schedule the student takes.
 
-    def __init__(
-        self,
-        graph: PreparedGraph,
-        thresholds: Thresholds,
-        neuron: str,
-        settings: Settings,
-        options: dict[str, Any],
-        seed: int = 0,
-    ) -> None:
-        super().__init__(graph, thresholds, neuron, settings, options, seed)
-        if options.get("shuffle", "none") != "none":
+        Raises:
+            UsageError: spikes are to be shuffled.
+        """
+        if self.options.get("shuffle", "none") != "none":
             raise UsageError("streaming networks learn from spikes in their order", "shuffle what was learned")
-        self.network = convert(graph, thresholds, neuron=neuron, steps=self.steps, **options).network
+        return convert(self.prepared, self.before, neuron=self.neuron, steps=self.steps, **self.options).network
 
     @property
     def _values_per_node(self) -> int:

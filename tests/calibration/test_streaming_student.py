@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnconvert.calibration.reconstruction import reconstruct
 from snnconvert.calibration.streaming_student import StreamingStudent
 from snnconvert.calibration.student import Settings
 from snnconvert.converter.convert import convert
@@ -91,4 +92,4 @@ def test_running_totals_stay_exact_where_products_are_short(many: Tensor, below_
 def test_shuffled_spikes_are_refused(many: Tensor, below_maximum: Below) -> None:
     graph, x = prepared(Gated()), many[:20].double()
     with pytest.raises(UsageError, match="learn from spikes in their order"):
-        StreamingStudent(graph, below_maximum(graph, x, 4), "if", Settings(), {"shuffle": "shared"})
+        reconstruct(graph, below_maximum(graph, x, 4), lambda epoch: [x], neuron="if", shuffle="shared")
