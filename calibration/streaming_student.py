@@ -68,11 +68,7 @@ class StreamingStudent(Student):
             start = start + (along_channels(at_first) if at_first.ndim == 1 else at_first)
         bias = bias + neuron.shift / self.steps * worth
         out = through_time(current, bias, worth, height, start, most=most, fuse=self.fuse)
-        if child in self.ends:
-            wanted = self.wanted[child][1]
-            self.losses.append((out.mean(0) - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
-            out = out.detach()
-        return out
+        return self._ended(child, out, lambda: out.mean(0))
 
     def _first_shift(self, site: Site) -> Tensor:
         """Return the bias of each step that the site has already, in units of theta, [steps, channels]."""

@@ -10,6 +10,7 @@ the neurons fire: of two-phase neurons the rounded, of TPP a random count. `stre
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -196,11 +197,15 @@ class Student(fx.Interpreter):
         low = -most if site.signed else 0
         fire, given = self._firing(args[0], most, theta)
         out = straight_through(args[0], bias, theta, height, *given, fire=fire, most=most, low=low, fuse=self.fuse)
-        if target in self.ends:
-            wanted = self.wanted[target][1]
-            self.losses.append((out - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
-            out = out.detach()
-        return out
+        return self._ended(target, out, lambda: out)
+
+    def _ended(self, child: str, out: Tensor, mean: Callable[[], Tensor]) -> Tensor:
+        """Return ``out`` of a site; where it learns by itself, keep the loss of its ``mean`` and cut the gradient."""
+        if child not in self.ends:
+            return out
+        wanted = self.wanted[child][1]
+        self.losses.append((mean() - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
+        return out.detach()
 
     def _firing(self, z: Tensor, most: int, like: Tensor) -> tuple[Fire, tuple[Tensor, ...]]:
         """Return how the neurons of a site come from v to a count, and what they need besides."""
