@@ -17,8 +17,8 @@ from .da_qcfs import da_qcfs
 from .ftbc import ftbc
 from .potential import potential
 from .rules import PER, PERCENTILE, RULES
+from .settings import Settings
 from .side_by_side import Rule
-from .student import Settings
 
 
 class Kind(NamedTuple):

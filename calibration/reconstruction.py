@@ -31,8 +31,9 @@ from snnconvert.converter.tensor_file import read_tensors, write_tensors
 from snnconvert.converter.thresholds import Thresholds
 
 from .batches import first_inputs
+from .settings import Settings
 from .streaming_student import StreamingStudent
-from .student import Settings, Student
+from .student import Student
 
 DEFAULT = Settings()
 

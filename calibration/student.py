@@ -11,7 +11,7 @@ the neurons fire: of two-phase neurons the rounded, of TPP a random count. `stre
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from snnconvert.converter.errors import UsageError, choice
 from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.graph.canonical import attribute
 from snnconvert.converter.graph.operations import SYNAPSES
@@ -30,14 +29,9 @@ from snnconvert.converter.precision import computes_bfloat16
 from snnconvert.converter.simulation import channels_last
 from snnconvert.converter.thresholds import Thresholds
 
+from .settings import Settings
 from .side_by_side import activations
 from .straight_through import Fire, drawn, rounded, straight_through
-
-SCOPES = ("layer", "block", "network")
-"""What learns together: each layer, each block, or the whole network."""
-
-LEARNED = ("threshold", "bias", "weight")
-"""What can be learned."""
 
 MEMORY = 2**31
 """Bytes that the values of the student may take for its gradients; a batch that needs more goes through in parts.
@@ -47,45 +41,6 @@ Errors that are in units of a mean square (of sites, of outputs that are no scor
 
 COMPILING_PAYS = 200
 """The number of iterations from which on compiling the sites takes less time than it saves."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to reconstruct.
-
-    Args:
-        scope: what learns together, one of `SCOPES`.
-        iterations: steps of the optimiser.
-        learn: what changes, of `LEARNED`.
-        weight_rate: the first learning rate of weights, per unit of their tensor's root mean square.
-        threshold_rate: that of the logarithms of thresholds, and of biases in units of theta.
-        temperature: of the distillation.
-        mixed: run convolutions and products of matrices in bfloat16 where the machine computes with such numbers; what
-            a site adds up and rounds stays in the type of the weights.
-    """
-
-    scope: str = "network"
-    iterations: int = 500
-    learn: tuple[str, ...] = LEARNED
-    weight_rate: float = 3e-3
-    threshold_rate: float = 1e-3
-    temperature: float = 1.0
-    mixed: bool = True
-
-    def check(self) -> None:
-        """Check every name and number.
-
-        Raises:
-            UsageError: one that does not exist, or nothing to do.
-        """
-        choice("scope", self.scope, SCOPES)
-        for name in self.learn:
-            choice("thing to learn", name, LEARNED)
-        if self.iterations < 1 or not self.learn:
-            raise UsageError(f"expected at least one iteration and one thing to learn, got {self}")
-        for name in ("weight_rate", "threshold_rate", "temperature"):
-            if not 0 < (value := getattr(self, name)) < math.inf:
-                raise UsageError(f"{name} must be a number above 0, got {value}")
 
 
 class Student(fx.Interpreter):

@@ -11,8 +11,8 @@ from snnconvert.calibration import RECIPES, Recipe, calibrate, first, follow, ob
 from snnconvert.calibration.bias import bias
 from snnconvert.calibration.bursts import with_bursts
 from snnconvert.calibration.reconstruction import reconstruct
+from snnconvert.calibration.settings import Settings
 from snnconvert.calibration.side_by_side import correct
-from snnconvert.calibration.student import Settings
 from snnconvert.converter.errors import CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.thresholds import Thresholds

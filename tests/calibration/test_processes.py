@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snnconvert.calibration import Calibration, observe, observe_halves, reconstruction
 from snnconvert.calibration.reconstruction import Progress, reconstruct
-from snnconvert.calibration.student import Settings
+from snnconvert.calibration.settings import Settings
 from snnconvert.converter import processes
 from snnconvert.converter.errors import SnnconvertError
 from snnconvert.converter.graph import PreparedGraph, prepare

@@ -8,7 +8,7 @@ import pytest
 
 from snnconvert.calibration import RECIPES, Recipe, find_recipe, to_toml
 from snnconvert.calibration.recipes import from_document, to_document
-from snnconvert.calibration.student import Settings
+from snnconvert.calibration.settings import Settings
 from snnconvert.converter.errors import UsageError
 
 LEARNING = Recipe("mine", corrections=("bias",), reconstruction=Settings(iterations=4), augment=("flip",))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from snnconvert.calibration import reconstruction, student
 from snnconvert.calibration.reconstruction import Progress, reconstruct
+from snnconvert.calibration.settings import LEARNED, SCOPES, Settings
 from snnconvert.calibration.streaming_student import StreamingStudent
-from snnconvert.calibration.student import LEARNED, SCOPES, Settings, Student
+from snnconvert.calibration.student import Student
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import ArtefactRefused
 from snnconvert.converter.graph import PreparedGraph, prepare

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnconvert.calibration.reconstruction import reconstruct
+from snnconvert.calibration.settings import Settings
 from snnconvert.calibration.streaming_student import StreamingStudent
-from snnconvert.calibration.student import Settings
 from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import UsageError
 from snnconvert.converter.graph import PreparedGraph, prepare

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from scipy.stats import entropy
 from torch import Tensor, fx, nn
 
+from snnconvert.calibration.settings import LEARNED, SCOPES, Settings
 from snnconvert.calibration.side_by_side import activations
 from snnconvert.calibration.straight_through import rounded, straight_through
 from snnconvert.calibration.streaming_student import StreamingStudent
-from snnconvert.calibration.student import LEARNED, SCOPES, Settings, Student, divergence, ends
+from snnconvert.calibration.student import Student, divergence, ends
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.graph.sites import site_of

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnconvert.calibration.settings import Settings
 from snnconvert.calibration.streaming_student import StreamingStudent
-from snnconvert.calibration.student import Settings, Student
+from snnconvert.calibration.student import Student
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.neurons import Correction

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from snnconvert.calibration import student
+from snnconvert.calibration.settings import SCOPES, Settings
 from snnconvert.calibration.straight_through import _fused_backward, _fused_forward
 from snnconvert.calibration.streaming_student import StreamingStudent
-from snnconvert.calibration.student import COMPILING_PAYS, SCOPES, Settings, Student
+from snnconvert.calibration.student import COMPILING_PAYS, Student
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.neurons import CONVERTIBLE, Neuron
