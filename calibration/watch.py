@@ -17,8 +17,8 @@ class Watch(fx.Interpreter):
 
     Args:
         graph: the network.
-        sample: count one in so many of the numbers of a channel, where an image has at least eight times as many; other
-            ones in each batch. The largest is always found.
+        sample: count one in so many of the numbers of a channel, but at least eight of an image; other ones in each
+            batch. The largest is always found.
     """
 
     def __init__(self, graph: PreparedGraph, sample: int = 1) -> None:
@@ -42,12 +42,13 @@ class Watch(fx.Interpreter):
     def _sampled(self, values: Tensor) -> Tensor:
         """Return some of ``values`` [batch, channels, ...]: of each image another run of neighbours."""
         positions = values[0, 0].numel()
-        if self.sample == 1 or positions < 8 * self.sample:
+        one_in = min(self.sample, positions // 8)
+        if one_in <= 1:
             return values
-        length = positions // self.sample  # runs, because memory is read in lines
-        runs = values.flatten(2)[:, :, : self.sample * length].unflatten(2, (self.sample, length))
+        length = positions // one_in  # runs, because memory is read in lines
+        runs = values.flatten(2)[:, :, : one_in * length].unflatten(2, (one_in, length))
         images = torch.arange(len(values), device=values.device)
-        chosen: Tensor = runs[images, :, (images + self.number) % self.sample]
+        chosen: Tensor = runs[images, :, (images + self.number) % one_in]
         return chosen
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

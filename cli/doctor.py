@@ -31,6 +31,7 @@ def doctor(json: options.Json = False, quiet: options.Quiet = False) -> None:
         "processor": _processor(),
         "compiled": _compiled(),
         "integers": _integers(),
+        "tables": _tables_of_spikes(),
         "triton": _triton(),
         "devices": _devices(),
         "neurons": _neurons(),
@@ -90,6 +91,14 @@ def _integers() -> dict[str, Any]:
 
     fast = available()
     reason = "in whole numbers, on a CPU" if fast else "in floats: this processor has no AVX-512 VNNI"
+    return {"available": fast, "reason": reason}
+
+
+def _tables_of_spikes() -> dict[str, Any]:
+    from snnconvert.converter.spike_tables import available
+
+    fast = available()
+    reason = "looked up in tables, on a CPU" if fast else "as other counts: this needs AVX-512 and a C++ compiler"
     return {"available": fast, "reason": reason}
 
 
@@ -192,7 +201,8 @@ def _tables(found: dict[str, Any], advice: list[str]) -> list[Table]:
     ]
     libraries = [
         ("C", compiled["reason"]),
-        ("convolutions of spikes", found["integers"]["reason"]),
+        ("convolutions of counts", found["integers"]["reason"]),
+        ("convolutions of binary spikes", found["tables"]["reason"]),
         ("Triton, for GPUs", triton["reason"]),
     ]
     tables = [

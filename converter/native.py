@@ -1,9 +1,9 @@
 """Neurons in one pass over memory: C functions that are compiled when they are first needed, plain torch elsewhere.
 
 A site is bound by memory, not by arithmetic. What plain torch does in a chain of five to thirty operations, `native.c`
-does in one, with the same bits, compiled in half a second for any shape and kept in a folder of the user. Each function
-here answers None where it cannot run, and then the caller computes: no compiler, another device than the CPU, other
-numbers than float32, or a tensor with gaps.
+does in one, with the same bits, compiled in a second for any shape, together with `tables.c` (of `spike_tables`), and
+kept in a folder of the user. Each function here answers None where it cannot run, and then the caller computes: no
+compiler, another device than the CPU, other numbers than float32, or a tensor with gaps.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from torch import Tensor
 from .fused import compiler
 from .population import Population, Rows, alike, rows_of, train_like
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "tables.c"))
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _LEVELS = {"AVX2": ("-march=x86-64-v3",), "AVX512": ("-march=x86-64-v4", "-mprefer-vector-width=512")}
 _TILE = 512
@@ -56,7 +56,7 @@ class _Site(ctypes.Structure):
 
 @functools.cache
 def library() -> Library:
-    """Return the functions of `SOURCE`, compiled now or by an earlier process."""
+    """Return the functions of `SOURCES`, compiled now or by an earlier process."""
     path = compiler()
     if path is None:
         return Library(None, "no C++ compiler was found")
@@ -65,7 +65,9 @@ def library() -> Library:
     intel = platform.machine() in ("x86_64", "AMD64")
     flags = (*FLAGS, *(_LEVELS.get(torch.backends.cpu.get_cpu_capability(), ()) if intel else ()))
     try:
-        made_of = SOURCE.read_bytes() + "|".join((path, *flags, platform.machine())).encode()
+        made_of = (
+            b"".join(source.read_bytes() for source in SOURCES) + "|".join((path, *flags, platform.machine())).encode()
+        )
         name = f"neurons-{hashlib.sha256(made_of).hexdigest()[:16]}"
         try:
             target = cache_folder() / f"{name}.so"
@@ -101,7 +103,8 @@ def _compiled(path: str, flags: tuple[str, ...], target: Path) -> ctypes.CDLL:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)
-        command = [path, "-x", "c", *flags, str(SOURCE), "-o", str(made), "-lm"]
+        sources = [word for source in SOURCES for word in ("-x", "c", str(source))]
+        command = [path, *flags, *sources, "-o", str(made), "-lm"]
         quiet: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace", "timeout": 120}
         if subprocess.run([*command, "-fopenmp"], **quiet).returncode:  # some compilers have no threads
             subprocess.run(command, check=True, **quiet)
@@ -124,7 +127,7 @@ def two_phase(x: Tensor, neurons: Population, *, counts: bool = False) -> Tensor
     if run is None:
         return None
     out = torch.empty_like(x, dtype=run.dtype)
-    failed = run.functions.two_phase(*run.arguments, _at(x), _at(out), int(counts))
+    failed = run.functions.two_phase(*run.arguments, at(x), at(out), int(counts))
     return None if failed else out
 
 
@@ -144,8 +147,8 @@ def tpp(
     if run is None or images.device.type != "cpu":
         return None
     out = torch.empty_like(x, dtype=run.dtype)
-    how = _at(table), ctypes.c_float(grid), ctypes.c_uint64(key % 2**64), _at(images)
-    failed = run.functions.tpp(*run.arguments, _at(x), _at(out), int(counts), *how)
+    how = at(table), ctypes.c_float(grid), ctypes.c_uint64(key % 2**64), at(images)
+    failed = run.functions.tpp(*run.arguments, at(x), at(out), int(counts), *how)
     return None if failed else out
 
 
@@ -167,7 +170,7 @@ def integrate_and_fire(
     out = train_like(currents, potential, run.dtype)
     steps, apart, out_apart = (ctypes.c_int64(n) for n in (len(currents), currents.stride(0), out.stride(0)))
     run.functions.integrate_and_fire(
-        *run.arguments, steps, _at(currents), apart, _at(potential), _at(out), out_apart, int(counts)
+        *run.arguments, steps, at(currents), apart, at(potential), at(out), out_apart, int(counts)
     )
     return out, potential
 
@@ -191,13 +194,14 @@ class _Run(NamedTuple):
             return None
         given = neurons.theta, neurons.offset, neurons.worth
         kept = tuple(None if p is None else p.reshape(-1).expand(rows.channels).contiguous() for p in given)
-        site = _Site(*map(_at, kept), neurons.steps, neurons.low, neurons.most)
+        site = _Site(*map(at, kept), neurons.steps, neurons.low, neurons.most)
         long = _long(rows)
         arguments = ctypes.byref(long), ctypes.byref(site)
         return cls(functions, arguments, (long, site, kept), torch.uint8 if counts else x.dtype)
 
 
-def _at(x: Tensor | None) -> ctypes.c_void_p:
+def at(x: Tensor | None) -> ctypes.c_void_p:
+    """Return where the numbers of ``x`` lie."""
     return ctypes.c_void_p(None if x is None else x.data_ptr())
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from ..neurons import Neuron, Noise
-from .integers import Integers
+from .byte_synapses import ByteSynapses
 
 
 class Pass(NamedTuple):
@@ -39,14 +39,14 @@ class Counting:
     Args:
         module: the canonical graph.
         neurons: those of each site, by the name of its child in ``module``.
-        integers: the convolutions that run in whole numbers.
+        byte_synapses: the convolutions that read spikes in bytes.
     """
 
-    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron], integers: Integers) -> None:
-        self.__module, self.__neurons, self.__integers = module, neurons, integers
-        self.__whole = {str(site.target) for site in integers.sites}
+    def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron], byte_synapses: ByteSynapses) -> None:
+        self.__module, self.__neurons, self.__byte_synapses = module, neurons, byte_synapses
+        self.__whole = {str(site.target) for site in byte_synapses.sites}
         graph = copy.deepcopy(module.graph)
-        _in_integers(graph, integers, neurons)
+        _in_bytes(graph, byte_synapses, neurons)
         *_, last = (node for node in graph.nodes if node.op == "placeholder")
         with graph.inserting_after(last):
             now = graph.placeholder("snnconvert_pass")
@@ -57,7 +57,7 @@ class Counting:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how to copy it: generated code is made anew."""
-        return Counting, (self.__module, self.__neurons, self.__integers)
+        return Counting, (self.__module, self.__neurons, self.__byte_synapses)
 
     def __getattr__(self, name: str) -> Any:
         """Return what the code calls ``name``: the neurons of a site, or what the module has."""
@@ -72,10 +72,10 @@ class Counting:
         return self.__run(self, *inputs, now)
 
 
-def _in_integers(graph: fx.Graph, integers: Integers, neurons: Mapping[str, Neuron]) -> None:
-    """Let convolutions of ``graph``, a copy, read counts where ``integers`` can, and all else their value."""
-    convolutions = {node.name: node for node in integers.convolutions}
-    sites = {node.name for node in integers.sites}
+def _in_bytes(graph: fx.Graph, byte_synapses: ByteSynapses, neurons: Mapping[str, Neuron]) -> None:
+    """Let convolutions of ``graph``, a copy, read counts where ``byte_synapses`` can, and all else their value."""
+    convolutions = {node.name: node for node in byte_synapses.convolutions}
+    sites = {node.name for node in byte_synapses.sites}
     for node in list(graph.nodes):
         if node.name in sites:
             others = [user for user in node.users if user.name not in convolutions]
@@ -84,7 +84,7 @@ def _in_integers(graph: fx.Graph, integers: Integers, neurons: Mapping[str, Neur
             for user in others:
                 user.replace_input_with(node, value)
         elif node.name in convolutions:
-            node.target = _convolved(integers, convolutions[node.name], neurons)
+            node.target = _convolved(byte_synapses, convolutions[node.name], neurons)
 
 
 def _value_of(neurons: Mapping[str, Neuron], name: str) -> Callable[[Tensor], Tensor]:
@@ -95,13 +95,13 @@ def _value_of(neurons: Mapping[str, Neuron], name: str) -> Callable[[Tensor], Te
     return value
 
 
-def _convolved(integers: Integers, node: fx.Node, neurons: Mapping[str, Neuron]) -> Callable[..., Tensor]:
+def _convolved(byte_synapses: ByteSynapses, node: fx.Node, neurons: Mapping[str, Neuron]) -> Callable[..., Tensor]:
     site = str(node.args[0].target)  # type: ignore[union-attr]
 
     def convolved(given: Tensor, *others: Any) -> Tensor:
         """Return the currents of what a site gave."""
         if given.dtype == torch.uint8:
-            return integers.currents(node, given, neurons[site].steps)
+            return byte_synapses.currents(node, given, neurons[site].steps)
         return torch.conv2d(given, *others)
 
     return convolved

@@ -65,8 +65,8 @@ class Layers:
             return self._site(node, self.network.neuron(node))
         if node in self.schedule.nonlinear:
             return self._running(node)
-        if node in self.network.integers.convolutions and (counts := self.env[node.args[0]]).dtype == torch.uint8:  # type: ignore[index]
-            return self.network.integers.currents(node, counts, 1)
+        if node in self.network.byte_synapses.convolutions and (counts := self.env[node.args[0]]).dtype == torch.uint8:  # type: ignore[index]
+            return self.network.byte_synapses.currents(node, counts, 1)
         return apply(node, self._train)
 
     def _constant(self, node: fx.Node) -> Any:
@@ -86,7 +86,7 @@ class Layers:
     def _value(self, node: fx.Node) -> Tensor:
         """Return what ``node`` carries, in units of the activation."""
         value: Tensor = self.env[node]
-        if node in self.network.integers.sites and value.dtype == torch.uint8:
+        if node in self.network.byte_synapses.sites and value.dtype == torch.uint8:
             return value * self.network.neuron(node).height
         return value
 
@@ -103,7 +103,7 @@ class Layers:
         source = node.all_input_nodes[0]
         currents = self._over_time(source)
         potential = self.carried[node] if node in self.carried else neuron.start(currents[0])
-        if neuron.streaming and self.network.order == "none" and node in self.network.integers.sites:
+        if neuron.streaming and self.network.order == "none" and node in self.network.byte_synapses.sites:
             counts = neuron.train_bytes(potential, currents)
             if counts is not None:
                 self.carried[node] = potential

@@ -14,8 +14,8 @@ from ..graph import PreparedGraph
 from ..graph.sites import site_of
 from ..neurons import NEURONS, Correction, Neuron, Place
 from ..thresholds import Thresholds
+from .byte_synapses import ByteSynapses
 from .counts import Counting
-from .integers import Integers
 from .schedule import Schedule
 
 
@@ -44,12 +44,12 @@ class Network:
     @cached_property
     def counting(self) -> Counting:
         """What the `counts` executor runs."""
-        return Counting(self.module, self.neurons, self.integers)
+        return Counting(self.module, self.neurons, self.byte_synapses)
 
     @cached_property
-    def integers(self) -> Integers:
-        """The convolutions that run in whole numbers."""
-        return Integers(self.module, self.neurons)
+    def byte_synapses(self) -> ByteSynapses:
+        """The convolutions that read spikes in bytes."""
+        return ByteSynapses(self.module, self.neurons)
 
     def neuron(self, node: fx.Node) -> Neuron:
         """The neurons of the site that ``node`` calls."""

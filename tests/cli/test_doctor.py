@@ -4,14 +4,14 @@ import os
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from snnconvert.cli import doctor
-from snnconvert.converter import fused, integer_synapses, native, native_check, triton_neurons
+from snnconvert.converter import fused, integer_synapses, native, native_check, spike_tables, triton_neurons
 from snnconvert.converter.fused import compiler
 from snnconvert.converter.native_check import Comparison
 from snnconvert.converter.neurons import CONVERTIBLE
@@ -73,6 +73,7 @@ def test_this_machine_in_json(run: Run) -> None:
         "processor",
         "compiled",
         "integers",
+        "tables",
         "triton",
         "devices",
         "neurons",
@@ -249,9 +250,24 @@ def test_a_library_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_how_convolutions_of_spikes_run_is_said(fast: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integer_synapses, "available", lambda: fast)
+@pytest.mark.parametrize(
+    ("module", "key", "row", "words"),
+    [
+        (integer_synapses, "integers", "convolutions of counts", ("in whole numbers", "no AVX-512 VNNI")),
+        (spike_tables, "tables", "convolutions of binary spikes", ("looked up in tables", "needs AVX-512 and a C++")),
+    ],
+)
+def test_how_convolutions_of_spikes_run_is_said(
+    module: ModuleType,
+    key: str,
+    row: str,
+    words: tuple[str, str],
+    fast: bool,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "available", lambda: fast)
     result = run("doctor", "--quiet")
-    (line,) = (line for line in result.stdout.splitlines() if line.startswith("convolutions of spikes"))
-    assert ("in whole numbers" in line, "no AVX-512 VNNI" in line) == (fast, not fast)
-    assert run("doctor", "--json").document["integers"]["available"] is fast
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith(row))
+    assert tuple(each in line for each in words) == (fast, not fast)
+    assert run("doctor", "--json").document[key]["available"] is fast

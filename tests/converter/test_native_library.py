@@ -82,7 +82,7 @@ def test_a_compiler_that_is_gone_or_makes_nothing_is_a_reason(
 
 def test_a_missing_source_is_a_reason(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "compiler", lambda: "g++")
-    monkeypatch.setattr(native, "SOURCE", tmp_path / "native.c")
+    monkeypatch.setattr(native, "SOURCES", (*native.SOURCES, tmp_path / "gone.c"))
     found = native.library()
     assert found.functions is None
     assert "No such file" in found.reason
@@ -180,5 +180,6 @@ def test_threads_change_nothing(start: Callable[..., Any]) -> None:
     assert worker.result == [[0, 0, 0]] * 4
 
 
-def test_the_source_is_installed() -> None:
-    assert native.SOURCE.read_text().startswith("/* The neurons of one site")
+def test_the_sources_are_installed() -> None:
+    begins = [source.read_text().partition(" in ")[0] for source in native.SOURCES]
+    assert begins == ["/* The neurons of one site", "/* Convolutions of binary spikes by look-up"]

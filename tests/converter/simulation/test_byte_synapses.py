@@ -1,4 +1,4 @@
-"""Networks whose convolutions run in whole numbers, against the same networks in floats."""
+"""Networks whose convolutions read spikes in bytes, against the same networks in floats."""
 
 import copy
 from collections.abc import Callable
@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from snnconvert.calibration import calibrate
-from snnconvert.converter import native
+from snnconvert.converter import integer_synapses, native, spike_tables
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
 from snnconvert.converter.graph.canonical import attribute
-from snnconvert.converter.integer_synapses import available
+from snnconvert.converter.integer_synapses import IntegerConvolution
 from snnconvert.converter.native import Library
-from snnconvert.converter.simulation import SpikingModel, integers
+from snnconvert.converter.simulation import SpikingModel, byte_synapses
+from snnconvert.converter.spike_tables import TableConvolution
 
 pytestmark = pytest.mark.skipif(
-    not available() or native.library().functions is None,
+    not integer_synapses.available() or native.library().functions is None,
     reason="this processor has no instructions for bytes, or there is no compiler",
 )
+needs_tables = pytest.mark.skipif(not spike_tables.available(), reason="no AVX-512, or no compiler")
 
 
 class Net(nn.Module):
@@ -45,7 +47,7 @@ class Net(nn.Module):
         return self.head(nn.functional.avg_pool2d(x, 2).mean((2, 3)))
 
 
-INTEGER = {"a", "b", "wide"}
+READS_SPIKES = {"a", "b", "wide"}
 
 
 @pytest.fixture
@@ -74,35 +76,68 @@ def floats(monkeypatch: pytest.MonkeyPatch) -> Callable[[SpikingModel], SpikingM
 
     def make(model: SpikingModel) -> SpikingModel:
         with monkeypatch.context() as patch:
-            patch.setattr(integers, "available", lambda: False)
+            patch.setattr(integer_synapses, "available", lambda: False)
+            patch.setattr(spike_tables, "available", lambda: False)
             twin = copy.deepcopy(model)
-            assert not twin.network.integers.sites
-            twin.network.counting  # noqa: B018  # made now, while nothing runs in whole numbers
+            assert not twin.network.byte_synapses.sites
+            twin.network.counting  # noqa: B018  # made now, while nothing reads bytes
         return twin
 
     return make
 
 
-def paths(model: SpikingModel) -> set[str]:
-    return {str(node.meta["path"]) for node in model.network.integers.convolutions}
+@pytest.fixture
+def no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let binary spikes be convolved in whole numbers, as all other counts are."""
+    monkeypatch.setattr(spike_tables, "available", lambda: False)
 
 
-def test_convolutions_of_one_sites_spikes_run_in_whole_numbers(spiking: Callable[..., SpikingModel]) -> None:
-    assert paths(spiking("if")) == INTEGER
+def kinds(model: SpikingModel) -> dict[str, type]:
+    return {str(node.meta["path"]): kind for node, kind in model.network.byte_synapses.convolutions.items()}
+
+
+@needs_tables
+def test_convolutions_of_one_sites_binary_spikes_look_them_up(spiking: Callable[..., SpikingModel]) -> None:
+    assert kinds(spiking("if")) == dict.fromkeys(READS_SPIKES, TableConvolution)
+
+
+def test_convolutions_of_one_sites_counts_run_in_whole_numbers(spiking: Callable[..., SpikingModel]) -> None:
+    for neuron in ("two-phase", "tpp"):
+        assert kinds(spiking(neuron)) == dict.fromkeys(READS_SPIKES, IntegerConvolution)
+
+
+@pytest.mark.usefixtures("no_tables")
+def test_binary_spikes_do_so_where_there_are_no_tables(spiking: Callable[..., SpikingModel]) -> None:
+    assert kinds(spiking("if")) == dict.fromkeys(READS_SPIKES, IntegerConvolution)
 
 
 def test_small_convolutions_do_not(spiking: Callable[..., SpikingModel], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integers, "FEWEST", 32 * 9 + 1)
-    assert paths(spiking("if")) == set()
+    monkeypatch.setattr(byte_synapses, "FEWEST", 32 * 9 + 1)
+    assert kinds(spiking("two-phase")) == {}
 
 
-@pytest.mark.parametrize("neuron", ["two-phase", "tpp", "if"])
+@needs_tables
+def test_channels_that_fill_no_bytes_are_not_looked_up() -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5, 2)
+    x = torch.randn(4, 1, 5, 5)
+    graph = prepare(nn.Sequential(*layers).eval(), x)
+    model = convert(graph, calibrate(graph, [x], steps=4), neuron="if", steps=4)
+    assert kinds(model) == {}
+    model(x)
+
+
+@pytest.mark.parametrize(("neuron", "tables"), [("two-phase", True), ("tpp", True), ("if", True), ("if", False)])
 def test_spikes_and_answers_are_those_of_floats_but_for_ties(
     neuron: str,
+    tables: bool,
+    monkeypatch: pytest.MonkeyPatch,
     spiking: Callable[..., SpikingModel],
     floats: Callable[[SpikingModel], SpikingModel],
     images: Tensor,
 ) -> None:
+    if not tables:
+        monkeypatch.setattr(spike_tables, "available", lambda: False)
     model = spiking(neuron)
     twin = floats(model)
     counts, wanted = model.activity(images), twin.activity(images)
@@ -147,6 +182,7 @@ def test_weights_and_thresholds_that_change_count_from_then_on(
     torch.testing.assert_close(model(images), twin(images), rtol=0.02, atol=0.02)
 
 
+@pytest.mark.usefixtures("no_tables")
 @pytest.mark.parametrize("neuron", ["two-phase", "if"])
 def test_a_threshold_far_above_the_others_is_computed_in_floats(
     neuron: str, spiking: Callable[..., SpikingModel], floats: Callable[[SpikingModel], SpikingModel], images: Tensor

@@ -1,4 +1,8 @@
-"""Which convolutions of a network run in whole numbers: those of one site's spikes alone, where it pays."""
+"""Which convolutions of a network read spikes in bytes: those of one site's spikes alone, where it pays.
+
+At one step of a streaming network spikes are there or not, which `spike_tables` convolves; other counts are whole
+numbers (`integer_synapses`). What neither of them takes runs in floats.
+"""
 
 from collections.abc import Mapping
 from math import prod
@@ -7,13 +11,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from .. import integer_synapses, spike_tables
 from ..graph.canonical import attribute
 from ..graph.sites import site_of
-from ..integer_synapses import MOST, IntegerConvolution, available, fits
+from ..integer_synapses import MOST, IntegerConvolution, fits
 from ..neurons import Neuron
+from ..spike_tables import BITS, TableConvolution
 
 FEWEST = 256
-"""Inputs of a neuron below which a convolution in floats takes no longer: it is bound by what it writes."""
+"""Inputs of a neuron below which a convolution in floats takes no longer than in whole numbers."""
+
+Kind = type[TableConvolution] | type[IntegerConvolution]
 
 
 class _Made(NamedTuple):
@@ -21,10 +29,10 @@ class _Made(NamedTuple):
 
     of: tuple[Tensor, Tensor]
     state: tuple[int, ...]
-    convolution: IntegerConvolution | None
+    convolution: TableConvolution | IntegerConvolution | None
 
 
-class Integers:
+class ByteSynapses:
     """The convolutions that read counts in bytes, and the sites that give such counts.
 
     A site may say that it cannot, for one call; its readers then get what it says in floats. A weight or a threshold
@@ -37,13 +45,14 @@ class Integers:
 
     def __init__(self, module: fx.GraphModule, neurons: Mapping[str, Neuron]) -> None:
         self._module, self._neurons = module, neurons
-        self.convolutions = {node for node in module.graph.nodes if _pays(node)} if available() else set[fx.Node]()
+        kinds = {node: _kind(node, neurons) for node in module.graph.nodes if _reads_spikes(node)}
+        self.convolutions: dict[fx.Node, Kind] = {node: kind for node, kind in kinds.items() if kind is not None}
         self.sites = {node.all_input_nodes[0] for node in self.convolutions}
         self._made: dict[fx.Node, _Made] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how to copy it: weights in bytes are made anew."""
-        return Integers, (self._module, self._neurons)
+        return ByteSynapses, (self._module, self._neurons)
 
     def currents(self, node: fx.Node, counts: Tensor, steps: int) -> Tensor:
         """Return what the convolution ``node`` makes of ``counts``, uint8 [batch, channels, ...].
@@ -60,15 +69,16 @@ class Integers:
 
     def _convolution(
         self, node: fx.Node, of: tuple[Tensor, Tensor], steps: int, how: list[Any]
-    ) -> IntegerConvolution | None:
+    ) -> TableConvolution | IntegerConvolution | None:
         """Return the convolution by a weight and the worth of T spikes, made now or earlier."""
         if any(x.is_inference() for x in of):
             return None  # whether they were changed cannot be told
         state = (*(number for x in of for number in (x._version, x.data_ptr())), steps)
         made = self._made.get(node)
         if made is None or made.state != state or any(one is not other for one, other in zip(made.of, of, strict=True)):
-            worth = of[1] / steps
-            made = _Made(of, state, IntegerConvolution(of[0], worth, *how) if fits(of[0], worth) else None)
+            worth, kind = of[1] / steps, self.convolutions[node]
+            can = kind is TableConvolution or fits(of[0], worth)
+            made = _Made(of, state, kind(of[0], worth, *how) if can else None)
             self._made[node] = made
         return made.convolution
 
@@ -77,7 +87,7 @@ class Integers:
         return found
 
 
-def _pays(node: fx.Node) -> bool:
+def _reads_spikes(node: fx.Node) -> bool:
     if node.target is not torch.conv2d or len(node.args) != 7:
         return False
     site, weight, bias, _, padding, _, groups = node.args
@@ -85,7 +95,14 @@ def _pays(node: fx.Node) -> bool:
     constant = all(n is None or (isinstance(n, fx.Node) and n.op == "get_attr") for n in (weight, bias))
     if population is None or population.signed or not constant or isinstance(padding, str) or groups != 1:
         return False
-    if node.meta.get("batch") != 0 or site.meta.get("batch") != 0:  # type: ignore[union-attr]
-        return False
-    inputs: int = prod(weight.meta["shape"][1:])  # type: ignore[union-attr]
-    return FEWEST <= inputs <= MOST
+    return bool(node.meta.get("batch") == 0 and site.meta.get("batch") == 0)  # type: ignore[union-attr]
+
+
+def _kind(node: fx.Node, neurons: Mapping[str, Neuron]) -> Kind | None:
+    """Return what convolves the spikes that ``node`` reads, None where floats are as fast."""
+    site, weight = node.args[:2]
+    _, channels, *kernel = weight.meta["shape"]  # type: ignore[union-attr]
+    if neurons[str(site.target)].streaming and channels % BITS == 0 and spike_tables.available():  # type: ignore[union-attr]
+        return TableConvolution
+    pays = FEWEST <= channels * prod(kernel) <= MOST
+    return IntegerConvolution if pays and integer_synapses.available() else None
