@@ -17,10 +17,11 @@ typedef struct {
 } Rows;
 
 /* What the neurons of a site share: numbers for each channel, of which `offset` may be NULL for 0, and `worth`, that of
-   a spike, for 1. */
+   a spike, for 1. There are `offsets` times as many offsets, one for each step, or once as many. */
 typedef struct {
     const float *theta, *offset, *worth;
     float steps, low, most;
+    int64_t offsets;
 } Site;
 
 #define INLINE static inline __attribute__((always_inline))
@@ -38,20 +39,23 @@ INLINE uint64_t mix(uint64_t x) { /* SplitMix64, as in noise.py */
     return x ^ (x >> 31);
 }
 
-/* The parameters of the neurons along a row, one of each where it has one channel; and the neurons' hashes. */
+/* The parameters of the neurons along a row, one of each where it has one channel, and offsets `apart` from step to
+   step; and the neurons' hashes. */
 typedef struct {
     uint64_t *hash;
     float *theta, *offset, *worth;
+    int64_t apart;
 } Along;
 
-static Along along_new(const Rows *rows) {
+static Along along_new(const Rows *rows, const Site *site) {
     const int64_t n = rows->length;
     Along a;
-    a.hash = malloc(n * (sizeof(uint64_t) + 3 * sizeof(float)));
+    a.hash = malloc(n * (sizeof(uint64_t) + (2 + site->offsets) * sizeof(float)));
     if (!a.hash) abort();
     a.theta = (float *)(a.hash + n);
-    a.offset = a.theta + n;
-    a.worth = a.offset + n;
+    a.worth = a.theta + n;
+    a.offset = a.worth + n;
+    a.apart = site->offsets == 1 ? 0 : rows->spread ? n : 1;
     return a;
 }
 
@@ -60,8 +64,9 @@ static void along_fill(Along *a, const Rows *rows, const Site *site, int64_t row
     for (int64_t i = 0; i < n; i++) {
         const int64_t c = (first + i) % rows->channels;
         a->theta[i] = site->theta[c];
-        a->offset[i] = site->offset ? site->offset[c] : -0.0f; /* x + -0 is x, also where x is -0 */
         a->worth[i] = site->worth ? site->worth[c] : 1.0f;
+        for (int64_t t = 0; t < site->offsets; t++) /* x + -0 is x, also where x is -0 */
+            a->offset[t * a->apart + i] = site->offset ? site->offset[t * rows->channels + c] : -0.0f;
     }
 }
 
@@ -70,7 +75,7 @@ static void along_fill(Along *a, const Rows *rows, const Site *site, int64_t row
    row before was another one of its image. */
 #define FOR_ROWS(rows, site, by_image, ...)                                                                         \
     _Pragma("omp parallel num_threads(rows->threads) if (rows->images * rows->per_image * rows->length > SMALL)") { \
-        Along a = along_new(rows);                                                                                  \
+        Along a = along_new(rows, site);                                                                            \
         int64_t known = -1;                                                                                         \
         _Pragma("omp for schedule(static)") for (int64_t q = 0; q < rows->images * rows->per_image; q++) {          \
             const int64_t row = by_image ? q % rows->per_image : q / rows->images;                                  \
@@ -212,18 +217,18 @@ INLINE Floats get(const float *at) {
 /* `steps` steps of BLOCK vectors of neurons from the `i`-th of a row on, whose potentials stay in registers. */
 INLINE void fire_block(const float *restrict current, int64_t apart, float *restrict potential, void *restrict out,
                        int64_t out_apart, int64_t steps, int64_t i, const Along *a, const int spread, const int bytes) {
-    Floats v[BLOCK], theta[BLOCK], worth[BLOCK], drive[BLOCK];
+    Floats v[BLOCK], theta[BLOCK], worth[BLOCK];
     for (int k = 0; k < BLOCK; k++) {
         const int64_t at = i + k * LANES;
         v[k] = get(potential + at);
         theta[k] = spread ? get(a->theta + at) : a->theta[0] - (Floats){0};
         worth[k] = spread ? get(a->worth + at) : a->worth[0] - (Floats){0};
-        drive[k] = spread ? get(a->offset + at) : a->offset[0] - (Floats){0};
     }
     for (int64_t t = 0; t < steps; t++) {
+        const float *drive = a->offset + t * a->apart;
         for (int k = 0; k < BLOCK; k++) {
             const int64_t at = i + k * LANES;
-            v[k] = v[k] + get(current + t * apart + at) + drive[k];
+            v[k] = v[k] + get(current + t * apart + at) + (spread ? get(drive + at) : drive[0] - (Floats){0});
             const Truths fires = v[k] >= theta[k];
             v[k] = v[k] - (Floats)((Truths)theta[k] & fires);
             if (bytes) {
@@ -238,11 +243,11 @@ INLINE void fire_block(const float *restrict current, int64_t apart, float *rest
     for (int k = 0; k < BLOCK; k++) memcpy(potential + i + k * LANES, &v[k], sizeof v[k]);
 }
 
-INLINE void fire_rest(const float *restrict current, float *restrict potential, void *restrict out, int64_t first,
-                      int64_t n, const Along *a, const int spread, const int bytes) {
+INLINE void fire_rest(const float *restrict current, float *restrict potential, void *restrict out, int64_t step,
+                      int64_t first, int64_t n, const Along *a, const int spread, const int bytes) {
     for (int64_t i = first; i < n; i++) {
         const int64_t j = spread ? i : 0;
-        const float v = potential[i] + current[i] + a->offset[j];
+        const float v = potential[i] + current[i] + a->offset[step * a->apart + j];
         const float spike = v >= a->theta[j] ? 1.0f : 0.0f;
         potential[i] = v - a->theta[j] * spike;
         put(out, i, spike, a->worth[j], bytes);
@@ -255,10 +260,11 @@ INLINE void fire_row(const float *restrict current, int64_t apart, float *restri
     for (int64_t b = 0; b < blocks; b++)
         fire_block(current, apart, potential, out, out_apart, steps, b * size, a, spread, bytes);
     for (int64_t t = 0; t < steps && blocks * size < n; t++)
-        fire_rest(current + t * apart, potential, row_of(out, 1, t * out_apart, bytes), blocks * size, n, a, spread, bytes);
+        fire_rest(current + t * apart, potential, row_of(out, 1, t * out_apart, bytes), t, blocks * size, n, a, spread,
+                  bytes);
 }
 
-/* `steps` steps of soft-reset integrate-and-fire: v <- v + I + offset, s = 1[v >= theta], v <- v - theta s. The
+/* `steps` steps of soft-reset integrate-and-fire: v <- v + I + offset[t], s = 1[v >= theta], v <- v - theta s. The
    current and the train, s worth or s in bytes, lie `apart` and `out_apart` from step to step. */
 void integrate_and_fire(const Rows *rows, const Site *site, int64_t steps, const float *current, int64_t apart,
                         float *potential, void *out, int64_t out_apart, int bytes) {

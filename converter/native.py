@@ -51,6 +51,7 @@ class _Site(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("theta", "offset", "worth")),
         *((name, ctypes.c_float) for name in ("steps", "low", "most")),
+        ("offsets", ctypes.c_int64),
     ]
 
 
@@ -157,7 +158,7 @@ def integrate_and_fire(
 ) -> tuple[Tensor, Tensor] | None:
     """Return the train s worth [steps, batch, ...] and v after it, or None where that cannot be done here.
 
-    v <- v + I + offset;  s = 1[v >= theta];  v <- v - theta s
+    v <- v + I + offset[t];  s = 1[v >= theta];  v <- v - theta s
 
     Args:
         potential: v [batch, ...]; it is changed.
@@ -188,16 +189,21 @@ class _Run(NamedTuple):
         """Return what a call needs for ``x``, the inputs of ``neurons``; None where it must not be made."""
         if counts and (neurons.low < 0 or neurons.most > MOST):
             return None
+        offset, offsets = neurons.offset, 1
+        if offset is not None and neurons.by_step:
+            offset, offsets = offset.expand(-1, *neurons.theta.shape), len(offset)
+            neurons = neurons._replace(offset=offset[0], by_step=False)
         rows = rows_of(x, neurons, images) if x.device.type == "cpu" else None
         functions = None if rows is None else library().functions
         if rows is None or functions is None:
             return None
-        given = neurons.theta, neurons.offset, neurons.worth
-        kept = tuple(None if p is None else p.reshape(-1).expand(rows.channels).contiguous() for p in given)
-        site = _Site(*map(at, kept), neurons.steps, neurons.low, neurons.most)
+        channels = (None if p is None else p.reshape(-1).expand(rows.channels) for p in (neurons.theta, neurons.worth))
+        each = None if offset is None else offset.reshape(offsets, -1).expand(offsets, rows.channels)
+        theta, worth, each = (None if p is None else p.contiguous() for p in (*channels, each))
+        site = _Site(at(theta), at(each), at(worth), neurons.steps, neurons.low, neurons.most, offsets)
         long = _long(rows)
         arguments = ctypes.byref(long), ctypes.byref(site)
-        return cls(functions, arguments, (long, site, kept), torch.uint8 if counts else x.dtype)
+        return cls(functions, arguments, (long, site, theta, each, worth), torch.uint8 if counts else x.dtype)
 
 
 def at(x: Tensor | None) -> ctypes.c_void_p:

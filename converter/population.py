@@ -17,6 +17,7 @@ class Population(NamedTuple):
         worth: by what spikes are multiplied, likewise; None for 1.
         steps: T.
         low, most: the fewest and the most spikes of a window.
+        by_step: whether there is an offset for each step, in dimension 0.
     """
 
     axis: int
@@ -26,6 +27,7 @@ class Population(NamedTuple):
     steps: int
     low: int
     most: int
+    by_step: bool = False
 
 
 class Rows(NamedTuple):
@@ -54,9 +56,11 @@ def rows_of(x: Tensor, neurons: Population, images: int) -> Rows | None:
     """Return how the inputs ``x`` of ``neurons`` lie in memory, None where compiled functions must not run.
 
     They take float32 numbers that have no gradient, that torch does not watch, without gaps, in contiguous order or
-    channels last, and parameters that are one number or one for each channel.
+    channels last, and parameters that are one number or one for each channel, at all steps.
     """
     if x.dtype != torch.float32 or x.requires_grad or not x.numel() or len(x) % images or _watched(x):
+        return None
+    if neurons.by_step:
         return None
     rows = _layout(x, neurons.axis, images)
     given = [p for p in (neurons.theta, neurons.offset, neurons.worth) if p is not None]

@@ -26,8 +26,10 @@ _AT_ONCE = 8
 
 def _train(potential: Tensor, currents: Tensor, neurons: Population) -> tuple[Tensor, Tensor]:
     train = []
-    for current in currents.unbind():
-        potential = potential + current if neurons.offset is None else potential + current + neurons.offset
+    for t, current in enumerate(currents.unbind()):
+        potential = potential + current
+        if neurons.offset is not None:
+            potential = potential + (neurons.offset[t] if neurons.by_step else neurons.offset)
         spikes, potential = soft_reset(potential, neurons.theta)
         train.append(spikes if neurons.worth is None else spikes * neurons.worth)
     return torch.stack(train), potential
@@ -38,8 +40,11 @@ _FUSED = Fused(_train)
 
 def _fused_train(potential: Tensor, currents: Tensor, neurons: Population) -> tuple[Tensor, Tensor]:
     trains = []
-    for part in currents.split(_AT_ONCE):
-        train, potential = _FUSED(potential, part, neurons)
+    for first, part in zip(range(0, len(currents), _AT_ONCE), currents.split(_AT_ONCE), strict=True):
+        now = neurons
+        if neurons.offset is not None and neurons.by_step:
+            now = neurons._replace(offset=neurons.offset[first : first + _AT_ONCE])
+        train, potential = _FUSED(potential, part, now)
         trains.append(train)
     return torch.cat(trains), potential
 
@@ -88,27 +93,31 @@ class IntegrateAndFire(Neuron):
         self, potential: Any, currents: Tensor, first: int, noise: Noise, worth: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """Integrate and fire at each of the steps from ``first`` on, in one pass where the input alone drives them."""
-        if not self._alike:
-            return super().spike_train(potential, currents, first, noise, worth)
-        found: tuple[Tensor, Tensor] | None = self.ways(potential, currents, self.population(self._drive, worth))
+        found: tuple[Tensor, Tensor] | None = None
+        if self._simple:
+            found = self.ways(potential, currents, self._driven(first, len(currents), worth))
         return super().spike_train(potential, currents, first, noise, worth) if found is None else found
 
-    def train_bytes(self, potential: Tensor, currents: Tensor) -> Tensor | None:
+    def train_bytes(self, potential: Tensor, currents: Tensor, first: int) -> Tensor | None:
         """Return `spike_train` in bytes, with ``potential`` as it is after it; None where that cannot be done here."""
-        if not self._alike:
+        if not self._simple:
             return None
-        found = native.integrate_and_fire(potential, currents, self.population(self._drive, None), counts=True)
+        neurons = self._driven(first, len(currents), None)
+        found = native.integrate_and_fire(potential, currents, neurons, counts=True)
         return None if found is None else found[0]
 
     @property
-    def _alike(self) -> bool:
-        """Whether all steps are alike, and one spike is the most in each."""
-        return self.burst == 1 and (self.bias is None or (self.bias.ndim == self.threshold.ndim and not self.shift))
+    def _simple(self) -> bool:
+        """Whether one spike is the most in a step, and one number at most comes in besides the input."""
+        return self.burst == 1 and (self.bias is None or not self.shift)
 
-    @property
-    def _drive(self) -> Tensor | None:
-        """What is added to the input of every step, if they are alike."""
-        return self.shift * self.threshold / self.steps if self.shift else self.bias
+    def _driven(self, first: int, steps: int, worth: Tensor | None) -> Population:
+        """Return the neurons with what is added to the input of the steps from ``first`` on."""
+        if self.shift:
+            return self.population(self.shift * self.threshold / self.steps, worth)
+        if self.bias is None or self.bias.ndim == self.threshold.ndim:
+            return self.population(self.bias, worth)
+        return self.population(self.bias[first : first + steps], worth)._replace(by_step=True)
 
     def fire_once(self, potential: Tensor, slot: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return s = 1[v >= theta] and v - theta s."""

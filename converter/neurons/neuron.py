@@ -149,7 +149,7 @@ class Neuron(nn.Module):
         counts = self.count(mean * self.steps, noise)
         return counts if worth is None else counts * worth
 
-    def train_bytes(self, potential: Tensor, currents: Tensor) -> Tensor | None:
+    def train_bytes(self, potential: Tensor, currents: Tensor, first: int) -> Tensor | None:
         """Return `spike_train` in bytes, with ``potential`` as it is after it; None where that cannot be done here."""
         return None
 

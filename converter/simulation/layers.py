@@ -104,7 +104,7 @@ class Layers:
         currents = self._over_time(source)
         potential = self.carried[node] if node in self.carried else neuron.start(currents[0])
         if neuron.streaming and self.network.order == "none" and node in self.network.byte_synapses.sites:
-            counts = neuron.train_bytes(potential, currents)
+            counts = neuron.train_bytes(potential, currents, self.first)
             if counts is not None:
                 self.carried[node] = potential
                 self._add_activity(node, counts)

@@ -174,7 +174,7 @@ def compare_trains(case: Case, begin: str, steady: bool, **options: float) -> No
     neuron = case.neuron("if", currents[0], **options)
     potential = neuron.start(currents[0]) if begin == "start" else case.draw(batch)
     potential = potential.contiguous() if begin == "contiguous" else potential
-    noise, again, third = Noise(0, torch.arange(batch)), potential.clone(), potential.clone()
+    noise, again, third, fourth = Noise(0, torch.arange(batch)), *(potential.clone() for _ in range(3))
     worth = neuron.height if case.worth else None
     with watched() as answered:
         found, after = neuron.spike_train(potential, currents, 0, noise, worth)
@@ -182,17 +182,20 @@ def compare_trains(case: Case, begin: str, steady: bool, **options: float) -> No
         expected, then = neuron.spike_train(again, currents, 0, noise, worth)
     assert same(found, expected)
     assert same(after, then)
-    spikes = neuron.train_bytes(third, currents)
+    spikes = neuron.train_bytes(third, currents, 0)
     assert (spikes is not None) == (answered == [True])
     if spikes is not None:
+        parts = [neuron.train_bytes(fourth, part, first) for part, first in ((currents[:1], 0), (currents[1:], 1))]
+        assert torch.equal(torch.cat(parts[: case.steps]), spikes)  # type: ignore[arg-type]
+        assert same(third, fourth)
         assert spikes.dtype == torch.uint8
         assert same(spikes.to(expected.dtype) if worth is None else spikes * worth, expected)
         assert same(third, then)
-    if case.burst == 1 and case.moved in ("nothing", "potential", "potential by neuron"):
+    if case.burst == 1 and (case.moved in ("nothing", "potential", "potential by neuron") or not options.get("shift")):
         strides = zip(currents.shape[1:], currents.stride()[1:], potential.stride(), strict=True)
         alike = all(size == 1 or a == b for size, a, b in strides)
         assert answered == [alike and case.readable(potential, None, batch)]
-    if case.moved == "bias by step" or case.burst > 1:
+    if (case.moved == "bias by step" and options.get("shift")) or case.burst > 1:
         assert not any(answered)
 
 
@@ -227,7 +230,7 @@ def test_rows_of_an_image_have_the_random_numbers_of_plain_torch(case: Case, row
 @pytest.mark.parametrize("layout", AXIS)
 @pytest.mark.parametrize("kind", CONVERTIBLE)
 def test_every_layout_has_its_compiled_loop(kind: str, layout: str) -> None:
-    for moved in ("nothing", "bias", "potential"):
+    for moved in ("nothing", "bias", "bias by step", "potential"):
         case = ONE._replace(layout=layout, moved=moved, signed=layout == "last")
         x = case.draw(2)
         assert case.readable(x, None, 2)
