@@ -279,3 +279,23 @@ void integrate_and_fire(const Rows *rows, const Site *site, int64_t steps, const
         else fire_row(from, apart, v, to, out_apart, steps, n, &a, 0, 0);
     })
 }
+
+INLINE void values_row(const uint8_t *restrict counts, const float *restrict plus, float *restrict out, int64_t n,
+                       const float *restrict worth, const int spread, const int sum) {
+    for (int64_t i = 0; i < n; i++) {
+        const float value = (float)(int32_t)counts[i] * worth[spread ? i : 0];
+        out[i] = sum ? plus[i] + value : value;
+    }
+}
+
+/* What `counts` are worth, and `plus` besides, which may be NULL. */
+void values(const Rows *rows, const Site *site, const uint8_t *counts, const float *plus, float *out) {
+    const int64_t n = rows->length;
+    FOR_ROWS(rows, site, 1, {
+        const int64_t at = r * n;
+        if (rows->spread && plus) values_row(counts + at, plus + at, out + at, n, a.worth, 1, 1);
+        else if (rows->spread) values_row(counts + at, NULL, out + at, n, a.worth, 1, 0);
+        else if (plus) values_row(counts + at, plus + at, out + at, n, a.worth, 0, 1);
+        else values_row(counts + at, NULL, out + at, n, a.worth, 0, 0);
+    })
+}

@@ -176,6 +176,24 @@ def integrate_and_fire(
     return out, potential
 
 
+def values(counts: Tensor, neurons: Population, plus: Tensor | None = None) -> Tensor | None:
+    """Return N worth, or N worth + ``plus``, for ``counts`` in bytes, None where that cannot be done here."""
+    out = torch.empty_like(counts, dtype=torch.float32)
+    run = _Run.of(out, neurons, len(out), False)
+    if run is None or not _in_memory_like(counts, out):
+        return None
+    if plus is not None and (plus.dtype != out.dtype or plus.requires_grad or not _in_memory_like(plus, out)):
+        return None
+    run.functions.values(*run.arguments, at(counts), at(plus), at(out))
+    return out
+
+
+def _in_memory_like(x: Tensor, y: Tensor) -> bool:
+    """Return whether the elements of ``x`` lie in memory in the order of those of ``y``, on the same device."""
+    sides = zip(y.shape, x.stride(), y.stride(), strict=True)
+    return x.device == y.device and x.shape == y.shape and all(n == 1 or one == other for n, one, other in sides)
+
+
 class _Run(NamedTuple):
     """The functions, and the arguments that all of them take; ``kept`` must outlive the call."""
 

@@ -189,10 +189,13 @@ static void compute(const Layout *l, const uint8_t *bits, const float *weight, c
                     int64_t from, int64_t count, float *out, Scratch *s) {
     const Convolution *c = l->c;
     const int64_t tiles = (count + TILE - 1) / TILE, several = l->words > WORDS;
-    for (int64_t i = 0; i < tiles * TILE; i++) {
-        const int64_t p = from + (i < count ? i : count - 1), in_image = p % l->positions;
-        s->starts[i] = p / l->positions * l->image_bytes + in_image / c->out_width * c->stride_height * l->row_bytes +
-                       in_image % c->out_width * c->stride_width * c->channels / 8;
+    const int64_t down = c->stride_height * l->row_bytes, right = c->stride_width * c->channels / 8;
+    int64_t image = from / l->positions, y = from % l->positions / c->out_width, x = from % c->out_width;
+    for (int64_t i = 0; i < tiles * TILE; i++) { /* the last tile is filled up with its last position */
+        s->starts[i] = image * l->image_bytes + y * down + x * right;
+        if (i + 1 >= count) continue;
+        if (++x == c->out_width) x = 0, y++;
+        if (y == c->out_height) y = 0, image++;
     }
     for (int64_t first = 0; first < l->words; first += WORDS) {
         const int64_t last = first + WORDS < l->words ? first + WORDS : l->words;
@@ -219,7 +222,10 @@ int table_convolution(const Convolution *c, const uint8_t *spikes, const float *
     const int64_t all = c->images * l.positions;
     uint8_t *bits = calloc(c->images * l.image_bytes + 4, 1);
     if (!bits) return 1;
-    const int64_t spans = (all + TILES * TILE - 1) / (TILES * TILE), parts = (c->out + OUTPUTS - 1) / OUTPUTS;
+    const int64_t parts = (c->out + OUTPUTS - 1) / OUTPUTS, tiles = (all + TILE - 1) / TILE;
+    int64_t spans = (tiles + TILES - 1) / TILES;
+    while (spans < tiles && spans * parts % c->threads) spans++; /* so that all threads have as much to do */
+    const int64_t span = (tiles + spans - 1) / spans * TILE;
 #pragma omp parallel num_threads(c->threads)
     {
         Scratch s = scratch_new((l.words + WORDS - 1) / WORDS);
@@ -230,9 +236,10 @@ int table_convolution(const Convolution *c, const uint8_t *spikes, const float *
         }
 #pragma omp for schedule(dynamic)
         for (int64_t item = 0; item < spans * parts; item++) {
-            const int64_t o = item % parts * OUTPUTS, from = item / parts * TILES * TILE;
+            const int64_t o = item % parts * OUTPUTS, from = item / parts * span;
             const int64_t outs = c->out - o < OUTPUTS ? c->out - o : OUTPUTS;
-            const int64_t count = all - from < TILES * TILE ? all - from : TILES * TILE;
+            const int64_t count = all - from < span ? all - from : span;
+            if (count <= 0) continue;
             float *to = out + from * c->out + o;
             compute(&l, bits, weight + o * l.inputs, bias ? bias + o : NULL, outs, from, count, to, &s);
         }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from .. import integer_synapses, spike_tables
+from .. import integer_synapses, native, spike_tables
 from ..graph.canonical import attribute
 from ..graph.sites import site_of
 from ..integer_synapses import MOST, IntegerConvolution, fits
@@ -33,7 +33,7 @@ class _Made(NamedTuple):
 
 
 class ByteSynapses:
-    """The convolutions that read counts in bytes, and the sites that give such counts.
+    """The convolutions that read counts in bytes, the sites that give such counts, and the additions of them.
 
     A site may say that it cannot, for one call; its readers then get what it says in floats. A weight or a threshold
     that was changed or replaced counts from then on, unless it was changed behind the back of torch, as by ``.data``.
@@ -48,11 +48,25 @@ class ByteSynapses:
         kinds = {node: _kind(node, neurons) for node in module.graph.nodes if _reads_spikes(node)}
         self.convolutions: dict[fx.Node, Kind] = {node: kind for node, kind in kinds.items() if kind is not None}
         self.sites = {node.all_input_nodes[0] for node in self.convolutions}
+        self.additions = {node: pair for node in module.graph.nodes if (pair := self._pair(node)) is not None}
         self._made: dict[fx.Node, _Made] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how to copy it: weights in bytes are made anew."""
         return ByteSynapses, (self._module, self._neurons)
+
+    def values(self, site: fx.Node, counts: Tensor, steps: int, plus: Tensor | None = None) -> Tensor:
+        """Return what ``counts``, the sum of ``steps``, are worth in their mean, and ``plus`` besides.
+
+        Args:
+            site: where they come from.
+        """
+        neuron = self._neurons[str(site.target)]
+        worth = neuron.height / steps
+        found = native.values(counts, neuron.population(None, worth), plus)
+        if found is not None:
+            return found
+        return counts * worth if plus is None else plus + counts * worth
 
     def currents(self, node: fx.Node, counts: Tensor, steps: int) -> Tensor:
         """Return what the convolution ``node`` makes of ``counts``, uint8 [batch, channels, ...].
@@ -64,7 +78,7 @@ class ByteSynapses:
         of = self._constant(weight), self._neurons[str(site.target)].height  # type: ignore[union-attr]
         convolution, added = self._convolution(node, of, steps, how), None if bias is None else self._constant(bias)
         if convolution is None:
-            return torch.conv2d(counts * (of[1] / steps), of[0], added, *how)  # type: ignore[arg-type]
+            return torch.conv2d(self.values(site, counts, steps), of[0], added, *how)  # type: ignore[arg-type]
         return convolution(counts, added)
 
     def _convolution(
@@ -82,6 +96,16 @@ class ByteSynapses:
             self._made[node] = made
         return made.convolution
 
+    def _pair(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+        """Return the site and the other wire that ``node`` adds up, None where it does something else."""
+        if node.target is not torch.add or len(node.args) != 2 or node.kwargs:
+            return None
+        for site, other in (node.args, node.args[::-1]):
+            pair = isinstance(site, fx.Node) and isinstance(other, fx.Node) and site in self.sites
+            if pair and other not in self.sites and _like_images(site) and _like_images(other):  # type: ignore[arg-type]
+                return site, other  # type: ignore[return-value]
+        return None
+
     def _constant(self, node: Any) -> Tensor:
         found: Tensor = attribute(self._module, str(node.target))
         return found
@@ -96,6 +120,10 @@ def _reads_spikes(node: fx.Node) -> bool:
     if population is None or population.signed or not constant or isinstance(padding, str) or groups != 1:
         return False
     return bool(node.meta.get("batch") == 0 and site.meta.get("batch") == 0)  # type: ignore[union-attr]
+
+
+def _like_images(node: fx.Node) -> bool:
+    return len(node.meta.get("shape", ())) == 4 and node.meta.get("batch") == 0
 
 
 def _kind(node: fx.Node, neurons: Mapping[str, Neuron]) -> Kind | None:

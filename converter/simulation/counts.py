@@ -75,22 +75,31 @@ class Counting:
 def _in_bytes(graph: fx.Graph, byte_synapses: ByteSynapses, neurons: Mapping[str, Neuron]) -> None:
     """Let convolutions of ``graph``, a copy, read counts where ``byte_synapses`` can, and all else their value."""
     convolutions = {node.name: node for node in byte_synapses.convolutions}
-    sites = {node.name for node in byte_synapses.sites}
+    sites = {node.name: node for node in byte_synapses.sites}
+    additions = {node.name: site for node, (site, _) in byte_synapses.additions.items()}
     for node in list(graph.nodes):
         if node.name in sites:
-            others = [user for user in node.users if user.name not in convolutions]
+            others = [user for user in node.users if user.name not in convolutions and user.name not in additions]
             with graph.inserting_after(node):
-                value = graph.call_function(_value_of(neurons, str(node.target)), (node,))
+                value = graph.call_function(_value_of(byte_synapses, sites[node.name], neurons), (node,))
             for user in others:
                 user.replace_input_with(node, value)
         elif node.name in convolutions:
             node.target = _convolved(byte_synapses, convolutions[node.name], neurons)
+        elif node.name in additions:
+            site = additions[node.name]
+            node.args = tuple(sorted(node.args, key=lambda arg: arg.name != site.name))
+            node.target = _value_of(byte_synapses, site, neurons)
 
 
-def _value_of(neurons: Mapping[str, Neuron], name: str) -> Callable[[Tensor], Tensor]:
-    def value(given: Tensor) -> Tensor:
-        """Return theta N / T of what a site gave."""
-        return given * (neurons[name].height / neurons[name].steps) if given.dtype == torch.uint8 else given
+def _value_of(byte_synapses: ByteSynapses, site: fx.Node, neurons: Mapping[str, Neuron]) -> Callable[..., Tensor]:
+    name = str(site.target)
+
+    def value(given: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Return theta N / T of what a site gave, and ``plus`` besides."""
+        if given.dtype == torch.uint8:
+            return byte_synapses.values(site, given, neurons[name].steps, plus)
+        return given if plus is None else given + plus
 
     return value
 

@@ -65,8 +65,13 @@ class Layers:
             return self._site(node, self.network.neuron(node))
         if node in self.schedule.nonlinear:
             return self._running(node)
-        if node in self.network.byte_synapses.convolutions and (counts := self.env[node.args[0]]).dtype == torch.uint8:  # type: ignore[index]
-            return self.network.byte_synapses.currents(node, counts, 1)
+        in_bytes = self.network.byte_synapses
+        if node in in_bytes.convolutions and (counts := self.env[node.args[0]]).dtype == torch.uint8:  # type: ignore[index]
+            return in_bytes.currents(node, counts, 1)
+        if node in in_bytes.additions:
+            site, other = in_bytes.additions[node]
+            if other in self.trains and (counts := self.env[site]).dtype == torch.uint8:
+                return in_bytes.values(site, counts, 1, self.env[other])
         return apply(node, self._train)
 
     def _constant(self, node: fx.Node) -> Any:
@@ -87,7 +92,7 @@ class Layers:
         """Return what ``node`` carries, in units of the activation."""
         value: Tensor = self.env[node]
         if node in self.network.byte_synapses.sites and value.dtype == torch.uint8:
-            return value * self.network.neuron(node).height
+            return self.network.byte_synapses.values(node, value, 1)
         return value
 
     def _mean(self, node: fx.Node) -> Any:
