@@ -321,3 +321,38 @@ def test_a_network_answers_the_same(network: nn.Module, images: Tensor, neuron: 
 @given(positions=st.integers(1, 500), most=st.integers(1, 500))
 def test_a_row_goes_through_the_channels_as_often_as_divides_the_positions(positions: int, most: int) -> None:
     assert _times(positions, most) == max(n for n in range(1, most + 1) if positions % n == 0)
+
+
+@needs_compiler
+@settings(max_examples=60)
+@given(
+    sizes=st.tuples(*[st.sampled_from([1, 2, 3, 40])] * 4),
+    last=st.booleans(),
+    shared=st.booleans(),
+    added=st.booleans(),
+    seed=st.integers(0, 9999),
+)
+def test_values_of_counts_have_the_bits_of_plain_torch(
+    sizes: tuple[int, ...], last: bool, shared: bool, added: bool, seed: int
+) -> None:
+    draw, order = torch.Generator().manual_seed(seed), torch.channels_last if last else torch.contiguous_format
+    counts = torch.randint(0, 256, sizes, generator=draw, dtype=torch.uint8).contiguous(memory_format=order)
+    plus = torch.randn(sizes, generator=draw).contiguous(memory_format=order) if added else None
+    worth = torch.rand(1 if shared else sizes[1], 1, 1, generator=draw)
+    found = native.values(counts, Population(1, worth, None, worth, 1, 0, 255), plus)
+    assert found is not None
+    assert found.stride() == counts.stride()
+    assert torch.equal(found, counts * worth if plus is None else plus + counts * worth)
+
+
+@needs_compiler
+def test_values_of_counts_that_lie_otherwise_are_left_to_torch() -> None:
+    counts, plus = torch.ones(2, 3, 4, 5, dtype=torch.uint8), torch.ones(2, 3, 4, 5)
+    site = Population(1, torch.ones(3), None, torch.ones(3), 1, 0, 255)
+    assert native.values(counts, site, plus) is not None
+    assert native.values(counts[..., ::2], site) is None
+    assert native.values(counts.contiguous(memory_format=torch.channels_last), site, plus) is None
+    assert native.values(counts, site, plus.double()) is None
+    assert native.values(counts, site, plus.clone().requires_grad_()) is None
+    assert native.values(counts, site, plus[:1]) is None
+    assert native.values(counts, site._replace(worth=torch.ones(3).double()), plus) is None

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -109,6 +110,26 @@ def test_convolutions_of_one_sites_counts_run_in_whole_numbers(spiking: Callable
 @pytest.mark.usefixtures("no_tables")
 def test_binary_spikes_do_so_where_there_are_no_tables(spiking: Callable[..., SpikingModel]) -> None:
     assert kinds(spiking("if")) == dict.fromkeys(READS_SPIKES, IntegerConvolution)
+
+
+@pytest.mark.parametrize("neuron", ["two-phase", "if"])
+def test_a_sum_with_spikes_in_bytes_is_one_pass_with_the_same_bits(
+    neuron: str, spiking: Callable[..., SpikingModel], images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = spiking(neuron)
+    assert len(model.network.byte_synapses.additions) == 1
+    fused, answered = native.values, []
+
+    def watched(*given: Any) -> Tensor | None:
+        answered.append(len(given) == 3 and given[2] is not None)
+        return fused(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "values", watched)
+        wanted = model(images)
+    assert True in answered
+    monkeypatch.setattr(native, "values", lambda *given: None)
+    assert torch.equal(model(images), wanted)
 
 
 def test_small_convolutions_do_not(spiking: Callable[..., SpikingModel], monkeypatch: pytest.MonkeyPatch) -> None:
