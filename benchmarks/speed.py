@@ -47,7 +47,7 @@ from growth import (
 
 from snnconvert import load, observe, save
 from snnconvert.cli.memory import keep_freed
-from snnconvert.converter.integer_synapses import available
+from snnconvert.converter import integer_synapses, spike_tables
 
 TARGET = Path("docs/speed.json")
 MEGABYTE = 1e6
@@ -165,6 +165,7 @@ def machine(threads: int) -> dict[str, Any]:
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     compiler = shutil.which("cc") or shutil.which("clang")
+    whole = "whole numbers" if integer_synapses.available() else "floats"
     said = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout if compiler else "none"
     return {
         "cpu": next(
@@ -175,7 +176,8 @@ def machine(threads: int) -> dict[str, Any]:
         "threads": threads,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
-        "spike convolutions": "whole numbers" if available() else "floats",
+        "convolutions of binary spikes": "tables" if spike_tables.available() else whole,
+        "of counts": whole,
         "spikingjelly": peer.version(),
         "compiler": said.splitlines()[0],
     }
@@ -213,8 +215,9 @@ HEAD = f"""# Speed: a converted network next to its own ANN
 
 Medians of interleaved repeats of one process, with [quartiles]; freed memory stays with the process, for all alike
 (`cli/memory.py`). ANN: the prepared graph, batch norm folded, in the faster memory format (named beside it); *as
-given*: the network as it was loaded, contiguous / channels last. Nothing but neurons is compiled; where a part says so,
-convolutions of spikes alone run in whole numbers if that pays (`converter/integer_synapses.py`), all else as the ANN's.
+given*: the network as it was loaded, contiguous / channels last. Neurons are compiled; where a part says so, so are
+convolutions of nothing but binary spikes, which look up sums in tables (`converter/spike_tables.py`), and those of
+counts run in whole numbers if that pays (`converter/integer_synapses.py`); all else runs as in the ANN.
 `two-phase` and `tpp` run in the counts executor. SpikingJelly runs the same graph, thresholds and initial potential,
 in its step modes s and m, contiguous / channels last; where its columns are empty, install it with `{peer.HOW}`, or
 mode m had too little memory.

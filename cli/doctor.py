@@ -95,11 +95,16 @@ def _integers() -> dict[str, Any]:
 
 
 def _tables_of_spikes() -> dict[str, Any]:
-    from snnconvert.converter.spike_tables import available
+    from snnconvert.converter import native, spike_tables
 
-    fast = available()
-    reason = "looked up in tables, on a CPU" if fast else "as other counts: this needs AVX-512 and a C++ compiler"
-    return {"available": fast, "reason": reason}
+    functions = native.library().functions
+    if spike_tables.available():
+        return {"available": True, "reason": "looked up in tables, on a CPU"}
+    if functions is None:
+        why = "nothing is compiled"
+    else:
+        why = "their sums are wrong here" if functions.has_tables() else "this processor has no AVX-512"
+    return {"available": False, "reason": f"as other counts: {why}"}
 
 
 def _triton() -> dict[str, Any]:

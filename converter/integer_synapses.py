@@ -49,8 +49,8 @@ def bytes_of(weight: Tensor) -> tuple[list[Tensor], Tensor]:
     return found, sigma
 
 
-def _worth(weight: Tensor, worth: Tensor) -> Tensor:
-    """Return W_oc theta_c in float64."""
+def of_spikes(weight: Tensor, worth: Tensor) -> Tensor:
+    """Return W_oc theta_c in float64, ``worth`` being theta_c, or one for all."""
     each: Tensor = weight.double() * worth.double().flatten().expand(weight.shape[1]).view(-1, 1, 1)
     return each
 
@@ -60,7 +60,7 @@ def fits(weight: Tensor, worth: Tensor) -> bool:
 
     Arguments are those of `IntegerConvolution`; weights of zero do not count.
     """
-    sizes = _worth(weight, worth).flatten(1).abs()
+    sizes = of_spikes(weight, worth).flatten(1).abs()
     medians = sizes.masked_fill(sizes == 0, torch.nan).nanmedian(1).values
     return bool((sizes.amax(1) <= SPREAD * medians.nan_to_num(1)).all())
 
@@ -78,7 +78,7 @@ class IntegerConvolution:
         self, weight: Tensor, worth: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
     ) -> None:
         out, channels = weight.shape[:2]
-        parts, sigma = bytes_of(_worth(weight, worth))
+        parts, sigma = bytes_of(of_spikes(weight, worth))
         self.how = list(stride), list(padding), list(dilation), 1
         self.none = torch.zeros(out, dtype=torch.int32)
         pack, ones, shape = torch.ops.onednn.qconv_prepack, torch.ones(out), [1, channels, 32, 32]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .fused import compiler
-from .population import Population, Rows, alike, rows_of, train_like
+from .population import Population, Rows, alike, lie_alike, rows_of, train_like
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "tables.c"))
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -165,6 +165,8 @@ def integrate_and_fire(
         currents: I [steps, batch, ...], in memory like ``potential`` at each step.
         counts: return s itself, in bytes.
     """
+    if neurons.by_step and not (neurons.offset is not None and 0 < len(neurons.offset) == len(currents)):
+        return None
     run = _Run.of(potential, neurons, len(potential), counts)
     if run is None or not alike(currents, potential):
         return None
@@ -180,18 +182,12 @@ def values(counts: Tensor, neurons: Population, plus: Tensor | None = None) -> T
     """Return N worth, or N worth + ``plus``, for ``counts`` in bytes, None where that cannot be done here."""
     out = torch.empty_like(counts, dtype=torch.float32)
     run = _Run.of(out, neurons, len(out), False)
-    if run is None or not _in_memory_like(counts, out):
+    if run is None or not lie_alike(counts, out):
         return None
-    if plus is not None and (plus.dtype != out.dtype or plus.requires_grad or not _in_memory_like(plus, out)):
+    if plus is not None and (plus.dtype != out.dtype or plus.requires_grad or not lie_alike(plus, out)):
         return None
     run.functions.values(*run.arguments, at(counts), at(plus), at(out))
     return out
-
-
-def _in_memory_like(x: Tensor, y: Tensor) -> bool:
-    """Return whether the elements of ``x`` lie in memory in the order of those of ``y``, on the same device."""
-    sides = zip(y.shape, x.stride(), y.stride(), strict=True)
-    return x.device == y.device and x.shape == y.shape and all(n == 1 or one == other for n, one, other in sides)
 
 
 class _Run(NamedTuple):
@@ -209,8 +205,7 @@ class _Run(NamedTuple):
             return None
         offset, offsets = neurons.offset, 1
         if offset is not None and neurons.by_step:
-            offset, offsets = offset.expand(-1, *neurons.theta.shape), len(offset)
-            neurons = neurons._replace(offset=offset[0], by_step=False)
+            offsets, neurons = len(offset), neurons._replace(offset=offset[0], by_step=False)
         rows = rows_of(x, neurons, images) if x.device.type == "cpu" else None
         functions = None if rows is None else library().functions
         if rows is None or functions is None:

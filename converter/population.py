@@ -56,7 +56,7 @@ def rows_of(x: Tensor, neurons: Population, images: int) -> Rows | None:
     """Return how the inputs ``x`` of ``neurons`` lie in memory, None where compiled functions must not run.
 
     They take float32 numbers that have no gradient, that torch does not watch, without gaps, in contiguous order or
-    channels last, and parameters that are one number or one for each channel, at all steps.
+    channels last, and parameters that are one number or one for each channel, not one for each step.
     """
     if x.dtype != torch.float32 or x.requires_grad or not x.numel() or len(x) % images or _watched(x):
         return None
@@ -91,12 +91,17 @@ def _layout(x: Tensor, axis: int, images: int) -> Rows | None:
     return None
 
 
+def lie_alike(x: Tensor, y: Tensor) -> bool:
+    """Return whether ``x`` is like ``y``, and its numbers lie in memory in the order of those of ``y``."""
+    sides = zip(y.shape, x.stride(), y.stride(), strict=False)
+    return x.device == y.device and x.shape == y.shape and all(size == 1 or one == other for size, one, other in sides)
+
+
 def alike(currents: Tensor, potential: Tensor) -> bool:
     """Return whether each step of ``currents`` [steps, ...] is like ``potential`` and lies in memory as it does."""
-    if currents.dtype != potential.dtype or currents.device != potential.device or currents.requires_grad:
+    if currents.dtype != potential.dtype or currents.requires_grad:
         return False
-    sides = zip(potential.shape, currents.stride()[1:], potential.stride(), strict=True)
-    return all(size == 1 or one == other for size, one, other in sides)
+    return not len(currents) or lie_alike(currents[0], potential)
 
 
 def train_like(currents: Tensor, potential: Tensor, dtype: torch.dtype | None = None) -> Tensor:

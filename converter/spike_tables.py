@@ -6,17 +6,20 @@ At one step a neuron fires or does not, so that four of them send one of sixteen
 
 with j = 0..3 and k_j the bits of k. A register of AVX-512 holds the sixteen sums of one table, and one instruction
 looks them up for sixteen positions at once: 64 synapses, where a multiplication has 16 (`tables.c`). Sums are floats;
-like those of any other order, they differ from `torch.conv2d`'s by rounding.
+like those of any other order, they differ from `torch.conv2d`'s by rounding. A weight that is no number does nothing
+where no spike comes.
 """
 
 import ctypes
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import native
+from .integer_synapses import of_spikes
 
 BITS = 8
 """Channels come in multiples of it: spikes are packed in bytes."""
@@ -58,10 +61,9 @@ class TableConvolution:
     def __init__(
         self, weight: Tensor, worth: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
     ) -> None:
-        self.out, channels, *self.kernel = weight.shape
+        self.out, _, *self.kernel = weight.shape
         self.stride, self.padding, self.dilation = stride, padding, dilation
-        each = worth.flatten().expand(channels).view(-1, 1, 1)
-        self.weight = (weight * each).float().permute(0, 2, 3, 1).contiguous()
+        self.weight = of_spikes(weight, worth).float().permute(0, 2, 3, 1).contiguous()
 
     def __call__(self, spikes: Tensor, bias: Tensor | None) -> Tensor:
         """Return the currents, float32 [batch, out, ...], of ``spikes``, 0 or 1 in bytes, [batch, in, ...].
@@ -74,7 +76,8 @@ class TableConvolution:
         reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
         sides = zip(size, self.padding, reach, self.stride, strict=True)
         height, width = ((n + 2 * pad - whole) // step + 1 for n, pad, whole, step in sides)
-        out = torch.empty(images, self.out, height, width, memory_format=torch.channels_last)
+        exact: dict[str, Any] = {"dtype": torch.float32, "device": spikes.device}
+        out = torch.empty(images, self.out, height, width, memory_format=torch.channels_last, **exact)
         how = *self.stride, *self.padding, *self.dilation
         shape = _Convolution(
             images, *size, channels, self.out, *self.kernel, *how, height, width, torch.get_num_threads()
@@ -94,8 +97,9 @@ def available() -> bool:
     if functions is None or not functions.has_tables():
         return False
     draw = torch.Generator().manual_seed(0)
-    spikes = torch.randint(0, 2, (3, 24, 9, 9), generator=draw, dtype=torch.uint8)
-    weight, bias = torch.randn(21, 24, 3, 3, generator=draw), torch.randn(21, generator=draw)
-    found = TableConvolution(weight, torch.ones(1), (2, 1), (1, 1), (1, 1))(spikes, bias)
+    spikes = torch.randint(0, 2, (3, 24, 9, 9), generator=draw, dtype=torch.uint8, device="cpu")
+    exact: dict[str, Any] = {"generator": draw, "dtype": torch.float32, "device": "cpu"}
+    weight, bias = torch.randn(21, 24, 3, 3, **exact), torch.randn(21, **exact)
+    found = TableConvolution(weight, weight.new_ones(1), (2, 1), (1, 1), (1, 1))(spikes, bias)
     wanted = torch.conv2d(spikes.double(), weight.double(), bias.double(), (2, 1), 1)
     return bool(((found - wanted).abs() <= 1e-5 * wanted.abs().max()).all())

@@ -57,7 +57,7 @@ static int64_t groups_of(const Layout *l, int64_t word) {
     return left < GROUPS ? left : GROUPS;
 }
 
-/* Put `count` bytes, a multiple of 8, into bits: whether each is 0. */
+/* Put `count` bytes, a multiple of 8, into bits: whether each is another one than 0. */
 static void pack(const uint8_t *from, uint8_t *to, int64_t count) {
     for (int64_t i = 0; i < count; i += 64) {
         const int64_t left = count - i < 64 ? count - i : 64;
@@ -205,8 +205,8 @@ static void compute(const Layout *l, const uint8_t *bits, const float *weight, c
             const int64_t *starts = s->starts + tile * TILE;
             const int64_t groups = gather(l, bits, starts, first, last, s->fired);
             if (!first)
-                for (int64_t o = 0; o < outs; o++)
-                    for (int64_t i = 0; i < TILE; i++) sums[o * TILE + i] = bias ? bias[o] : 0;
+                for (int64_t o = 0; o < (outs + BLOCK - 1) / BLOCK * BLOCK; o++)
+                    for (int64_t i = 0; i < TILE; i++) sums[o * TILE + i] = bias && o < outs ? bias[o] : 0;
             const float *table = s->table;
             for (int64_t o = 0; o < outs; o += BLOCK) table = add_block(table, s->fired, groups, sums + o * TILE);
             const int64_t rest = count - tile * TILE;
@@ -220,6 +220,7 @@ static void compute(const Layout *l, const uint8_t *bits, const float *weight, c
 int table_convolution(const Convolution *c, const uint8_t *spikes, const float *weight, const float *bias, float *out) {
     const Layout l = layout_of(c);
     const int64_t all = c->images * l.positions;
+    if (!all) return 0;
     uint8_t *bits = calloc(c->images * l.image_bytes + 4, 1);
     if (!bits) return 1;
     const int64_t parts = (c->out + OUTPUTS - 1) / OUTPUTS, tiles = (all + TILE - 1) / TILE;

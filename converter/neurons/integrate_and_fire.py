@@ -102,7 +102,7 @@ class IntegrateAndFire(Neuron):
         """Return `spike_train` in bytes, with ``potential`` as it is after it; None where that cannot be done here."""
         if not self._simple:
             return None
-        neurons = self._driven(first, len(currents), None)
+        neurons = self._driven(first, len(currents), None)._replace(most=1)  # at one step
         found = native.integrate_and_fire(potential, currents, neurons, counts=True)
         return None if found is None else found[0]
 

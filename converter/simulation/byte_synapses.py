@@ -1,10 +1,11 @@
 """Which convolutions of a network read spikes in bytes: those of one site's spikes alone, where it pays.
 
 At one step of a streaming network spikes are there or not, which `spike_tables` convolves; other counts are whole
-numbers (`integer_synapses`). What neither of them takes runs in floats.
+numbers (`integer_synapses`). What neither of them takes runs in floats. The choice depends on shapes alone, not on the
+batch, so that no split of it changes a spike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -20,6 +21,12 @@ from ..spike_tables import BITS, TableConvolution
 
 FEWEST = 256
 """Inputs of a neuron below which a convolution in floats takes no longer than in whole numbers."""
+
+FEWEST_OF_TABLES = 64
+"""The same for tables."""
+
+FEWEST_POSITIONS = 16
+"""Positions of an image below which tables take longer to make than they save."""
 
 Kind = type[TableConvolution] | type[IntegerConvolution]
 
@@ -101,8 +108,7 @@ class ByteSynapses:
         if node.target is not torch.add or len(node.args) != 2 or node.kwargs:
             return None
         for site, other in (node.args, node.args[::-1]):
-            pair = isinstance(site, fx.Node) and isinstance(other, fx.Node) and site in self.sites
-            if pair and other not in self.sites and _like_images(site) and _like_images(other):  # type: ignore[arg-type]
+            if site in self.sites and isinstance(other, fx.Node) and other not in self.sites and _like_images(other):
                 return site, other  # type: ignore[return-value]
         return None
 
@@ -114,10 +120,11 @@ class ByteSynapses:
 def _reads_spikes(node: fx.Node) -> bool:
     if node.target is not torch.conv2d or len(node.args) != 7:
         return False
-    site, weight, bias, _, padding, _, groups = node.args
+    site, weight, bias, *how, groups = node.args
     population = site_of(site)  # type: ignore[arg-type]
     constant = all(n is None or (isinstance(n, fx.Node) and n.op == "get_attr") for n in (weight, bias))
-    if population is None or population.signed or not constant or isinstance(padding, str) or groups != 1:
+    pairs = all(isinstance(each, Sequence) and not isinstance(each, str) and len(each) == 2 for each in how)
+    if population is None or population.signed or population.axis != 1 or not constant or not pairs or groups != 1:
         return False
     return bool(node.meta.get("batch") == 0 and site.meta.get("batch") == 0)  # type: ignore[union-attr]
 
@@ -130,7 +137,9 @@ def _kind(node: fx.Node, neurons: Mapping[str, Neuron]) -> Kind | None:
     """Return what convolves the spikes that ``node`` reads, None where floats are as fast."""
     site, weight = node.args[:2]
     _, channels, *kernel = weight.meta["shape"]  # type: ignore[union-attr]
-    if neurons[str(site.target)].streaming and channels % BITS == 0 and spike_tables.available():  # type: ignore[union-attr]
+    inputs, positions = channels * prod(kernel), prod(node.meta["shape"][2:])
+    binary = neurons[str(site.target)].streaming and channels % BITS == 0  # type: ignore[union-attr]
+    many = inputs >= FEWEST_OF_TABLES and positions >= FEWEST_POSITIONS
+    if binary and many and spike_tables.available():
         return TableConvolution
-    pays = FEWEST <= channels * prod(kernel) <= MOST
-    return IntegerConvolution if pays and integer_synapses.available() else None
+    return IntegerConvolution if FEWEST <= inputs <= MOST and integer_synapses.available() else None

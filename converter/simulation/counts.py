@@ -6,7 +6,7 @@ mean input z to theta N / T, with N the spike count of T z.
 
 import copy
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any, NamedTuple
 
 import torch
@@ -76,44 +76,44 @@ def _in_bytes(graph: fx.Graph, byte_synapses: ByteSynapses, neurons: Mapping[str
     """Let convolutions of ``graph``, a copy, read counts where ``byte_synapses`` can, and all else their value."""
     convolutions = {node.name: node for node in byte_synapses.convolutions}
     sites = {node.name: node for node in byte_synapses.sites}
-    additions = {node.name: site for node, (site, _) in byte_synapses.additions.items()}
-    for node in list(graph.nodes):
+    additions = {node.name: pair for node, pair in byte_synapses.additions.items()}
+    nodes = {node.name: node for node in graph.nodes}
+
+    def value_of(site: fx.Node) -> Callable[..., Tensor]:
+        return _bound(_value, byte_synapses, site, neurons[str(site.target)].steps)
+
+    for node in nodes.values():
         if node.name in sites:
             others = [user for user in node.users if user.name not in convolutions and user.name not in additions]
             with graph.inserting_after(node):
-                value = graph.call_function(_value_of(byte_synapses, sites[node.name], neurons), (node,))
+                value = graph.call_function(value_of(sites[node.name]), (node,))
             for user in others:
                 user.replace_input_with(node, value)
         elif node.name in convolutions:
-            node.target = _convolved(byte_synapses, convolutions[node.name], neurons)
+            steps = neurons[str(node.args[0].target)].steps  # type: ignore[union-attr]
+            node.target = _bound(_convolved, byte_synapses, convolutions[node.name], steps)
         elif node.name in additions:
-            site = additions[node.name]
-            node.args = tuple(sorted(node.args, key=lambda arg: arg.name != site.name))
-            node.target = _value_of(byte_synapses, site, neurons)
+            site, other = additions[node.name]
+            node.target, node.args = value_of(site), (nodes[site.name], nodes[other.name])
 
 
-def _value_of(byte_synapses: ByteSynapses, site: fx.Node, neurons: Mapping[str, Neuron]) -> Callable[..., Tensor]:
-    name = str(site.target)
-
-    def value(given: Tensor, plus: Tensor | None = None) -> Tensor:
-        """Return theta N / T of what a site gave, and ``plus`` besides."""
-        if given.dtype == torch.uint8:
-            return byte_synapses.values(site, given, neurons[name].steps, plus)
-        return given if plus is None else given + plus
-
-    return value
+def _bound(function: Callable[..., Tensor], *given: Any) -> Callable[..., Tensor]:
+    """Return ``function`` of ``given`` and what comes later, with the name that code made from a graph needs."""
+    return update_wrapper(partial(function, *given), function)
 
 
-def _convolved(byte_synapses: ByteSynapses, node: fx.Node, neurons: Mapping[str, Neuron]) -> Callable[..., Tensor]:
-    site = str(node.args[0].target)  # type: ignore[union-attr]
+def _value(byte_synapses: ByteSynapses, site: fx.Node, steps: int, given: Tensor, plus: Tensor | None = None) -> Tensor:
+    """Return theta N / T of what ``site`` gave, and ``plus`` besides."""
+    if given.dtype == torch.uint8:
+        return byte_synapses.values(site, given, steps, plus)
+    return given if plus is None else given + plus
 
-    def convolved(given: Tensor, *others: Any) -> Tensor:
-        """Return the currents of what a site gave."""
-        if given.dtype == torch.uint8:
-            return byte_synapses.currents(node, given, neurons[site].steps)
-        return torch.conv2d(given, *others)
 
-    return convolved
+def _convolved(byte_synapses: ByteSynapses, node: fx.Node, steps: int, given: Tensor, *others: Any) -> Tensor:
+    """Return the currents that the convolution ``node`` makes of what its site gave."""
+    if given.dtype == torch.uint8:
+        return byte_synapses.currents(node, given, steps)
+    return torch.conv2d(given, *others)
 
 
 def _window(name: str, neuron: Neuron, whole: bool, mean: Tensor, now: Pass) -> Tensor:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,24 +250,26 @@ def test_a_library_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("fast", [True, False])
+def test_how_convolutions_of_counts_run_is_said(fast: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integer_synapses, "available", lambda: fast)
+    result = run("doctor", "--quiet")
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("convolutions of counts"))
+    assert ("in whole numbers" in line, "no AVX-512 VNNI" in line) == (fast, not fast)
+    assert run("doctor", "--json").document["integers"]["available"] is fast
+
+
 @pytest.mark.parametrize(
-    ("module", "key", "row", "words"),
+    ("available", "functions", "words"),
     [
-        (integer_synapses, "integers", "convolutions of counts", ("in whole numbers", "no AVX-512 VNNI")),
-        (spike_tables, "tables", "convolutions of binary spikes", ("looked up in tables", "needs AVX-512 and a C++")),
+        (True, None, "looked up in tables, on a CPU"),
+        (False, None, "as other counts: nothing is compiled"),
+        (False, SimpleNamespace(has_tables=lambda: 0), "as other counts: this processor has no AVX-512"),
+        (False, SimpleNamespace(has_tables=lambda: 1), "as other counts: their sums are wrong here"),
     ],
 )
-def test_how_convolutions_of_spikes_run_is_said(
-    module: ModuleType,
-    key: str,
-    row: str,
-    words: tuple[str, str],
-    fast: bool,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
+def test_how_convolutions_of_binary_spikes_run_is_said(
+    available: bool, functions: Any, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "available", lambda: fast)
-    result = run("doctor", "--quiet")
-    (line,) = (line for line in result.stdout.splitlines() if line.startswith(row))
-    assert tuple(each in line for each in words) == (fast, not fast)
-    assert run("doctor", "--json").document[key]["available"] is fast
+    monkeypatch.setattr(spike_tables, "available", lambda: available)
+    monkeypatch.setattr(native, "library", lambda: native.Library(functions, "for a test"))
+    assert doctor._tables_of_spikes() == {"available": available, "reason": words}

@@ -1,6 +1,7 @@
 """Compiled neurons against plain torch, bit by bit."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -230,14 +231,33 @@ def test_rows_of_an_image_have_the_random_numbers_of_plain_torch(case: Case, row
 @pytest.mark.parametrize("layout", AXIS)
 @pytest.mark.parametrize("kind", CONVERTIBLE)
 def test_every_layout_has_its_compiled_loop(kind: str, layout: str) -> None:
-    for moved in ("nothing", "bias", "bias by step", "potential"):
-        case = ONE._replace(layout=layout, moved=moved, signed=layout == "last")
+    for moved, shared in itertools.product(("nothing", "bias", "bias by step", "potential"), (False, True)):
+        case = ONE._replace(layout=layout, moved=moved, shared=shared, signed=layout == "last")
         x = case.draw(2)
         assert case.readable(x, None, 2)
         if kind == "if":
             compare_trains(case, "anywhere", False)
         else:
             compare_windows(kind, case)
+
+
+@needs_compiler
+@pytest.mark.parametrize("given", [0, 4, 9])
+def test_biases_of_other_steps_than_there_are_are_left_to_torch(given: int) -> None:
+    site = Population(1, torch.ones(3), torch.zeros(given, 3), None, 8, 0, 8, by_step=True)
+    assert native.integrate_and_fire(torch.zeros(2, 3), torch.rand(8, 2, 3), site) is None
+    neuron = IntegrateAndFire(torch.ones(3), 8, Place(0, 2), Correction(bias=torch.zeros(4, 3)))
+    with pytest.raises(IndexError):
+        neuron.spike_train(torch.zeros(2, 3), torch.rand(8, 2, 3), 0, Noise(0, torch.arange(2)))
+
+
+@needs_compiler
+def test_bytes_hold_the_spikes_of_a_long_window() -> None:
+    neuron, currents = IntegrateAndFire(torch.ones(3), 300, Place(0, 2)), torch.rand(300, 2, 3)
+    spikes = neuron.train_bytes(torch.zeros(2, 3), currents, 0)
+    train, _ = neuron.spike_train(torch.zeros(2, 3), currents, 0, Noise(0, torch.arange(2)))
+    assert spikes is not None
+    assert torch.equal(spikes, train)
 
 
 @needs_compiler

@@ -90,6 +90,28 @@ def test_batch_threads_and_order_of_memory_change_no_bit() -> None:
 
 
 @needs_tables
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_default_type_changes_nothing(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    spikes, weight = spikes_of(draw, 2, 16, 5, 5), torch.randn(4, 16, 3, 3, generator=draw)
+    layer = TableConvolution(weight, torch.ones(1), (1, 1), (0, 0), (1, 1))
+    wanted, before = layer(spikes, None), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(layer(spikes, None), wanted)
+        assert available.__wrapped__()
+    finally:
+        torch.set_default_dtype(before)
+
+
+@needs_tables
+def test_a_kernel_that_fits_nowhere_gives_nothing() -> None:
+    layer = TableConvolution(torch.ones(3, 8, 5, 5), torch.ones(1), (1, 1), (0, 0), (1, 1))
+    assert layer(torch.ones(2, 8, 4, 4, dtype=torch.uint8), None).shape == (2, 3, 0, 0)
+    assert layer(torch.ones(0, 8, 6, 6, dtype=torch.uint8), None).shape == (0, 3, 2, 2)
+
+
+@needs_tables
 def test_a_weight_that_is_no_number_stays_in_its_output() -> None:
     weight = torch.ones(3, 16, 1, 1)
     weight[1, 2] = torch.nan

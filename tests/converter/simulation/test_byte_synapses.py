@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snnconvert.calibration import calibrate
+from snnconvert.calibration import Recipe, calibrate
 from snnconvert.converter import integer_synapses, native, spike_tables
 from snnconvert.converter.convert import convert
 from snnconvert.converter.graph import PreparedGraph, prepare
@@ -137,11 +137,54 @@ def test_small_convolutions_do_not(spiking: Callable[..., SpikingModel], monkeyp
     assert kinds(spiking("two-phase")) == {}
 
 
+class Otherwise(nn.Module):
+    """A site with its channels last, and a convolution whose stride and padding are numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.along = nn.Linear(8, 32), nn.Conv2d(16, 16, 3)
+        self.weight = nn.Parameter(torch.randn(8, 16, 3, 3) / 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mix(x).relu()
+        x = self.along(x).relu()
+        return nn.functional.conv2d(x, self.weight, None, 1, 1).mean((2, 3))
+
+
+@pytest.mark.parametrize("neuron", ["two-phase", "if"])
+def test_channels_elsewhere_and_numbers_for_pairs_are_left_to_floats(neuron: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 16, 16, 8)
+    graph = prepare(Otherwise().eval(), x)
+    thresholds = calibrate(graph, [x], steps=8)
+    model = convert(graph, thresholds, neuron=neuron, steps=8)
+    assert kinds(model) == {}
+    torch.testing.assert_close(model(x), model(x, executor="steps"), rtol=1e-4, atol=1e-5)
+
+
+@needs_tables
+def test_few_positions_are_not_worth_a_table() -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5, 2)
+    x = torch.randn(4, 1, 5, 5)
+    graph = prepare(nn.Sequential(*layers).eval(), x)
+    assert kinds(convert(graph, calibrate(graph, [x], steps=4), neuron="if", steps=4)) == {}
+
+
+def test_one_threshold_for_all_and_a_bias_for_each_step(graph: PreparedGraph, images: Tensor) -> None:
+    recipe = Recipe("one", per="layer", corrections=("ftbc",))
+    thresholds = calibrate(graph, [images], steps=4, neuron="if", recipe=recipe)
+    model = convert(graph, thresholds, neuron="if", steps=4)
+    counts, wanted = model.activity(images), model.activity(images, executor="steps")
+    different = sum(int((counts[name] != wanted[name]).sum()) for name in counts)
+    assert different <= 1e-3 * sum(each.numel() for each in counts.values())
+
+
 @needs_tables
 def test_channels_that_fill_no_bytes_are_not_looked_up() -> None:
     torch.manual_seed(0)
-    layers = nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5, 2)
-    x = torch.randn(4, 1, 5, 5)
+    layers = nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(125, 2)
+    x = torch.randn(4, 1, 9, 9)
     graph = prepare(nn.Sequential(*layers).eval(), x)
     model = convert(graph, calibrate(graph, [x], steps=4), neuron="if", steps=4)
     assert kinds(model) == {}
