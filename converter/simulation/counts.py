@@ -90,7 +90,7 @@ def _in_bytes(graph: fx.Graph, byte_synapses: ByteSynapses, neurons: Mapping[str
             for user in others:
                 user.replace_input_with(node, value)
         elif node.name in convolutions:
-            steps = neurons[str(node.args[0].target)].steps  # type: ignore[union-attr]
+            steps = neurons[str(node.args[0].target)].steps
             node.target = _bound(_convolved, byte_synapses, convolutions[node.name], steps)
         elif node.name in additions:
             site, other = additions[node.name]
