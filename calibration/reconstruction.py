@@ -9,6 +9,9 @@ after the other; here all layers learn at the same time, the first two kinds wit
 Several processes take every other row of each batch, and add their gradients up, so that all step alike. That is what
 one process does, but for rounding, where the loss is a mean over rows; the errors of sites, and of outputs that are no
 scores, are in units of their mean square over the rows that a process takes at once.
+
+Rates that suit one network may ruin another. Where the loss grows far above the one it began with, or ends above it,
+learning begins anew with rates a quarter as large; what no rate improved stays as it was, with a warning.
 """
 
 import hashlib
@@ -38,8 +41,12 @@ from .student import Student
 DEFAULT = Settings()
 
 _KEY = "snnconvert.reconstruction"
-_FORMAT = 3
+_FORMAT = 4
 _SAVE_EVERY = 60.0
+_ATTEMPTS = 3
+_SLOWER = 4
+_FAR_WORSE, _WORSE = 10.0, 1.25
+"""Times the first loss above which learning is given up on the way, and after its last step, where it is an average."""
 _APART = 1_000_003
 
 
@@ -80,7 +87,8 @@ def reconstruct(
 
     Raises:
         UsageError: settings that do not exist.
-        CalibrationRefused: thresholds without a window or for other neurons, no image, or a loss that is not finite.
+        CalibrationRefused: thresholds without a window or for other neurons, no image, or a loss that is not finite
+            before the first step.
         ArtefactRefused: the checkpoint is damaged, or of another reconstruction.
     """
     settings.check()
@@ -93,17 +101,19 @@ def reconstruct(
     student = kind(graph, thresholds, neuron, settings, options, seed + _APART * processes.rank())
     optimiser = torch.optim.Adam(student.groups(), betas=(0.9, 0.99))
     run = _Run(student, optimiser, settings, batches, seed, None if checkpoint is None else Path(checkpoint))
-    started, begun = time.perf_counter(), run.done
-    for inputs in run.inputs():
+    started = time.perf_counter()
+    for number, inputs in enumerate(run.inputs(), 1):
         run.step(inputs)
-        left = (time.perf_counter() - started) / (run.done - begun) * (settings.iterations - run.done)
+        left = (time.perf_counter() - started) / number * (settings.iterations - run.done)
         report(Progress(run.done, settings.iterations, run.loss, left))
     about = {"name": "reconstruction", "images": run.images, "loss": run.loss, "seed": seed, **asdict(settings)}
+    about |= {"learn": list(settings.learn), "slower": run.slower}
     if run.checkpoint is not None and processes.rank() == 0:
         run.checkpoint.unlink(missing_ok=True)
-    found = student.thresholds()
-    corrections = [*thresholds.source.get("corrections", []), about | {"learn": list(settings.learn)}]
-    return replace(found, source=thresholds.source | {"corrections": corrections})
+    found = student.thresholds() if run.slower < _ATTEMPTS else thresholds
+    corrections = [*thresholds.source.get("corrections", []), about]
+    source = thresholds.source | {"corrections": corrections}
+    return replace(found, source=source, warnings=(*thresholds.warnings, *run.warnings()))
 
 
 class _Run:
@@ -122,6 +132,7 @@ class _Run:
         self.batches, self.seed = batches, seed
         self.rates = [group["lr"] for group in optimiser.param_groups]
         self.done, self.epoch, self.position, self.images, self.loss = 0, 0, 0, 0, math.nan
+        self.slower, self.begin, self.start = 0, math.nan, [p.detach().clone() for p in self._parameters()]
         self.saved = time.perf_counter()
         self.identity: dict[str, Any] = {}
         places = processes.gather(lambda: 0 if checkpoint is None else self._resume(checkpoint))
@@ -135,8 +146,8 @@ class _Run:
 
     def inputs(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield the inputs of each step that is left."""
-        while self.done < self.settings.iterations:
-            seen = 0
+        while self.done < self.settings.iterations and self.slower < _ATTEMPTS:
+            seen, attempt = 0, self.slower
             for number, batch in enumerate(self.batches(self.epoch)):
                 inputs = first_inputs(self.student.prepared, batch)
                 seen += len(inputs[0])
@@ -145,31 +156,51 @@ class _Run:
                     continue
                 self.position = number + 1
                 yield inputs
-                if self.done == self.settings.iterations:
+                if self.done == self.settings.iterations or self.slower > attempt:
                     break
             if not seen:
                 raise CalibrationRefused("the calibration data hold no image", "give at least one batch")
-            if self.done < self.settings.iterations:
+            if self.done < self.settings.iterations and self.slower == attempt:
                 self.epoch, self.position = self.epoch + 1, 0
 
     def step(self, inputs: tuple[Tensor, ...]) -> None:
         """Learn from one batch."""
         factor = (1 + math.cos(math.pi * self.done / self.settings.iterations)) / 2
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = rate * factor / _SLOWER**self.slower
         found = processes.gather(lambda: (self._backward(inputs), self._save_is_due()))
         value, due = sum(loss for loss, _ in found), found[0][1]
-        if not math.isfinite(value):
-            raise CalibrationRefused(
-                f"the loss is {value} after {self.done} steps", "learn more slowly: smaller rates in the recipe"
-            )
+        if not math.isfinite(value) and not self.done:
+            raise CalibrationRefused(f"the loss is {value} before the first step", "check the images and the weights")
         processes.add([p.grad for p in self._parameters() if p.grad is not None])
         self.optimiser.step()
         self.student.keep_caps()
+        self.begin = self.begin if self.done else value
         self.done += 1
-        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
-        if self.checkpoint is not None and due:
+        self.loss = 0.98 * self.loss + 0.02 * value if self.done > 1 else value
+        if not self.loss <= self.begin * (_FAR_WORSE if self.done < self.settings.iterations else _WORSE):
+            self._begin_anew()
+        if self.checkpoint is not None and due and self.optimiser.state:
             self.save(self.checkpoint)
+
+    def _begin_anew(self) -> None:
+        """Go back to the start, with smaller rates."""
+        self.slower += 1
+        self.optimiser.state.clear()
+        with torch.no_grad():
+            for p, start in zip(self._parameters(), self.start, strict=True):
+                p.copy_(start)
+        if self.slower < _ATTEMPTS:
+            self.done = self.epoch = self.position = 0
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the user should know of the rates."""
+        if not self.slower:
+            return ()
+        if self.slower < _ATTEMPTS:
+            return (f"the recipe's rates made the loss grow; learned with 1/{_SLOWER**self.slower} of them",)
+        least = _SLOWER ** (_ATTEMPTS - 1)
+        return (f"learning made the loss grow, even with 1/{least} of the recipe's rates; nothing of it is kept",)
 
     def _backward(self, inputs: tuple[Tensor, ...]) -> float:
         """Leave the gradients of this process's rows, weighted by their share of the batch; return their loss, too.
@@ -226,7 +257,8 @@ class _Run:
         if state is not None:
             self.student.generator.set_state(state)
         self.done, self.epoch, self.position = (int(document[name]) for name in ("done", "epoch", "position"))
-        self.images, self.loss = int(document["images"]), float(document["loss"])
+        self.images, self.slower = int(document["images"]), int(document["slower"])
+        self.loss, self.begin = float(document["loss"]), float(document["begin"])
         return self.done
 
     def _parameters(self) -> list[Tensor]:
@@ -255,4 +287,6 @@ class _Run:
         }
 
     def _place(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("done", "epoch", "position", "images", "loss")}
+        return {
+            name: getattr(self, name) for name in ("done", "epoch", "position", "images", "loss", "begin", "slower")
+        }
