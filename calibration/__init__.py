@@ -8,12 +8,13 @@ from .calibration import Calibration
 from .drift import Drift, drift
 from .follow import calibrate, follow
 from .observer import observe
-from .recipes import RECIPES, Recipe, find_recipe, from_document, to_document, to_toml
+from .recipes import CORRECTIONS, RECIPES, Recipe, find_recipe, from_document, to_document, to_toml
 from .reconstruction import Progress
 from .rules import PER, RULES
 from .search import Point, powers_of_two, search
 
 __all__ = [
+    "CORRECTIONS",
     "PER",
     "RECIPES",
     "RULES",

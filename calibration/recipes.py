@@ -149,7 +149,7 @@ def from_document(document: dict[str, Any], where: str) -> Recipe:
         found: Recipe = _build(Recipe, document | {"reconstruction": settings})
         found.check()
     except UsageError as error:
-        raise UsageError(f"{where}: {error.message}", error.hint) from error
+        raise UsageError(f"{where}: {error.message}", error.hint or "`snnconvert recipe best` shows one") from error
     return found
 
 

@@ -45,7 +45,9 @@ class Settings:
         for name in self.learn:
             choice("thing to learn", name, LEARNED)
         if self.iterations < 1 or not self.learn:
-            raise UsageError(f"expected at least one iteration and one thing to learn, got {self}")
+            raise UsageError(
+                f"expected at least one iteration and one thing to learn, got {self.iterations} of {list(self.learn)}"
+            )
         for name in ("weight_rate", "threshold_rate", "temperature"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise UsageError(f"{name} must be a number above 0, got {value}")

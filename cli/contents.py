@@ -19,6 +19,9 @@ Contents = tuple[dict[str, Any], list[Table]]
 def of_artefact(path: Path) -> Contents:
     """Say how the spiking network in ``path`` was made and list its sites with their thresholds."""
     model, about = load(path)
+    if "attribution" in about:
+        ranked = sorted(about["attribution"]["sites"], key=lambda entry: -(entry["own"] or 0))
+        about = about | {"attribution": about["attribution"] | {"sites": ranked}}
     audit, thresholds = model.describe(), model.thresholds
     sites = [site | {"threshold": _spread(thresholds.values[site["name"]])} for site in audit["sites"]]
     document = {
@@ -70,7 +73,7 @@ def _errors(attribution: dict[str, Any]) -> Table:
     parts = [name for name in attribution["sites"][0] if name not in ("site", "own", "total")]
     rows = [
         (entry["site"], *("" if entry[name] is None else f"{entry[name]:.3f}" for name in ("own", *parts, "total")))
-        for entry in sorted(attribution["sites"], key=lambda entry: -(entry["own"] or 0))
+        for entry in attribution["sites"]
     ]
     title = f"where the error comes from, in units of the activation's mean square, on {attribution['images']} images"
     return Table(title, ("site", "own", *parts, "total"), rows)

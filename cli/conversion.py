@@ -96,8 +96,13 @@ def find_thresholds(
             "mixed steps", f"bursts at {len(found.bursts)} of {len(graph.sites)} sites, {ratio:.2f} times the spikes"
         )
     for step in found.source.get("corrections", []):
-        loss = f", loss {step['loss']:.3g}" if "loss" in step else ""
-        out.talk("corrected", f"{step['name']}, on {step['images']} images{loss}")
+        loss = f", loss {step['loss_before']:.3g} -> {step['loss']:.3g}" if "loss" in step else ""
+        if step.get("kept", True):
+            out.talk("corrected", f"{step['name']}, on {step['images']} images{loss}")
+    for name in chosen.corrections if observed is not None else ():
+        neurons = calibration.CORRECTIONS[name].neurons
+        if request.neuron not in neurons:
+            out.talk("left out", f"{name}, a correction of {' and '.join(neurons)} neurons")
     for warning in found.warnings:
         out.warn(warning)
     return found
@@ -152,10 +157,13 @@ class _Report:
     """Says a few times how far learning is."""
 
     def __init__(self, out: Output) -> None:
-        self.out, self.said = out, -1
+        self.out, self.said, self.rates = out, -1, 1.0
 
     def __call__(self, progress: Progress) -> None:
         """Say it at every tenth of the way."""
+        if progress.rates != self.rates:
+            self.rates = progress.rates
+            self.out.talk("learning", f"the loss grew; again from the start, with {self.rates:g} times the rates")
         tenth = 10 * progress.done // progress.total
         if tenth != self.said:
             self.said = tenth

@@ -21,6 +21,11 @@ def recipe(reference: Reference, json: options.Json = False) -> None:
     from snnconvert.converter.artifact import load
     from snnconvert.converter.errors import ArtefactRefused, UsageError
 
+    if reference == "optimal":
+        raise UsageError(
+            "--recipe optimal is no list of settings: it chooses neurons and their start as well",
+            "state it to convert",
+        )
     if Path(reference).suffix == ".snn":
         _, about = load(Path(reference))
         if "method" not in about:

@@ -1,5 +1,6 @@
 """Two and three processes find what one finds: bit for bit in an observation, to rounding in a reconstruction."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snnconvert.calibration import Calibration, observe, observe_halves, reconstruction
+from snnconvert.calibration import Calibration, learning, observe, observe_halves
 from snnconvert.calibration.reconstruction import Progress, reconstruct
 from snnconvert.calibration.settings import Settings
 from snnconvert.converter import processes
@@ -92,8 +93,8 @@ def test_what_one_process_refuses_all_refuse(together: Callable[..., list[Any]])
     assert together(refusals) == [alone, alone]
 
 
-def learned(neuron: str, size: int, checkpoint: Path | None = None, stop: int = 0) -> Any:
-    """Return thresholds, weights and losses after learning; of an interrupted run nothing."""
+def learned(neuron: str, size: int, checkpoint: Path | None = None, stop: int = -1, worse: float = math.inf) -> Any:
+    """Return thresholds, weights and losses after learning, which may get ``worse``; of an interrupted run nothing."""
     graph = network()
     x = torch.randn(23, 1, 6, 6, generator=torch.Generator().manual_seed(2))
     values = {site.name: torch.full((site.channels,), 1.5) for site in graph.sites}
@@ -104,7 +105,8 @@ def learned(neuron: str, size: int, checkpoint: Path | None = None, stop: int = 
         if progress.done == stop:
             raise KeyboardInterrupt
 
-    reconstruction._SAVE_EVERY = -1.0
+    before = learning._SAVE_EVERY, learning._FAR_WORSE, learning._WORSE
+    learning._SAVE_EVERY, learning._FAR_WORSE, learning._WORSE = -1.0, math.inf, worse
     given = Thresholds(values, STEPS, "given", "channel")
     options: dict[str, Any] = {"neuron": neuron, "settings": SETTINGS, "checkpoint": checkpoint, "report": report}
     try:
@@ -112,7 +114,7 @@ def learned(neuron: str, size: int, checkpoint: Path | None = None, stop: int = 
     except KeyboardInterrupt:
         return None
     finally:
-        reconstruction._SAVE_EVERY = 60.0
+        learning._SAVE_EVERY, learning._FAR_WORSE, learning._WORSE = before
     return replace(found, corrections={name: tuple(c) for name, c in found.corrections.items()}), losses
 
 
@@ -133,6 +135,15 @@ def test_learning_in_two_processes_is_learning_in_one(
         assert torch.equal(first.weights[name], second.weights[name])
     assert first.source == second.source
     assert first.source["corrections"][0]["images"] == 23
+
+
+def test_two_processes_make_rates_smaller_together(together: Callable[..., list[Any]]) -> None:
+    one, losses = learned("two-phase", 8, worse=1.0)
+    (first, told), (second, also_told) = together(learned, "two-phase", 8, None, -1, 1.0)
+    about = [found.source["corrections"][0] for found in (one, first, second)]
+    assert [each["rates"] for each in about] == [about[0]["rates"]] * 3
+    assert about[0]["rates"] < 1
+    assert told == also_told == pytest.approx(losses, rel=1e-5)
 
 
 def interrupted(path: Path) -> Any:

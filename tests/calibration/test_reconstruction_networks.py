@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnconvert.calibration import reconstruction, student
+from snnconvert.calibration import learning, student
 from snnconvert.calibration.reconstruction import reconstruct
 from snnconvert.calibration.settings import Settings
 from snnconvert.calibration.student import Student, divergence
@@ -136,7 +136,7 @@ def test_a_cap_is_kept_and_costs_no_gradient(cap: float) -> None:
 
 def test_thresholds_pushed_against_a_cap_come_back_at_once(many: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_FAR_WORSE", "_WORSE"):  # the loss grows with other images
-        monkeypatch.setattr(reconstruction, name, torch.inf)
+        monkeypatch.setattr(learning, name, torch.inf)
     graph = prepared(Capped())
     (site,) = graph.sites
     thresholds = Thresholds({site.name: torch.full((8,), 5.0)}, 4, "given", "channel")

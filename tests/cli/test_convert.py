@@ -79,7 +79,7 @@ def test_images_are_drawn_by_seed(run: Callable[..., Any]) -> None:
 
 def test_a_recipe_learns_and_says_so(run: Callable[..., Any], tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
-    recipe.write_text('name = "mine"\nimages = 60\ncorrections = ["bias"]\n[reconstruction]\niterations = 3\n')
+    recipe.write_text('name = "mine"\nimages = 60\ncorrections = ["bias", "ftbc"]\n[reconstruction]\niterations = 3\n')
     words = ("convert", MODEL, "--data", DATA, "--neuron", "two-phase", "-T", 2, "--recipe", recipe)
     result = run(*words, "-o", "mine.snn", "--json")
     assert result.code == 0, result.stderr
@@ -87,12 +87,17 @@ def test_a_recipe_learns_and_says_so(run: Callable[..., Any], tmp_path: Path) ->
     assert [(step["name"], step["images"]) for step in steps] == [("bias", 60), ("reconstruction", 60)]
     assert result.document["method"]["reconstruction"]["iterations"] == 3
     assert "3 of 3, loss" in result.stderr
+    assert "ftbc, a correction of if neurons" in result.stderr
+    learned = steps[-1]
+    assert f"reconstruction, on 60 images, loss {learned['loss_before']:.3g} -> {learned['loss']:.3g}" in result.stderr
     assert not Path("mine.checkpoint").exists()
     model, _ = load(Path("mine.snn"))
     assert model.thresholds.weights
     assert model.thresholds.neuron == "two-phase"
     assert result.document["adequacy"]["images"] == 60
     assert [e["site"] for e in result.document["attribution"]["sites"]] == [s.name for s in model.graph.sites]
+    ranked = [e["own"] for e in run("show", "mine.snn", "--json").document["about"]["attribution"]["sites"]]
+    assert ranked == sorted(ranked, reverse=True)
     shown = run("show", "mine.snn").stdout
     assert "where the error comes from" in shown
     assert "weights" in shown
@@ -100,6 +105,18 @@ def test_a_recipe_learns_and_says_so(run: Callable[..., Any], tmp_path: Path) ->
     assert again.code == 0
     assert 'name = "mine"' in again.stdout
     assert run("recipe", recipe).stdout == again.stdout
+
+
+def test_rates_that_ruin_a_network_are_said(run: Callable[..., Any], tmp_path: Path) -> None:
+    recipe = tmp_path / "mad.toml"
+    recipe.write_text("images = 60\n[reconstruction]\niterations = 2\nweight_rate = 1e9\nthreshold_rate = 50.0\n")
+    words = ("convert", MODEL, "--data", DATA, "--neuron", "two-phase", "-T", 2, "--recipe", recipe)
+    result = run(*words, "--json")
+    assert result.code == 0, result.stderr
+    assert "the loss grew; again from the start, with 0.25 times the rates" in result.stderr
+    assert "warning: the recipe's rates of learning made the loss grow, even with 1/16 of them" in result.stderr
+    assert "corrected" not in result.stderr
+    assert result.document["calibration"]["corrections"][-1]["kept"] is False
 
 
 def test_the_fewest_steps_within_a_drop(run: Callable[..., Any]) -> None:
@@ -200,6 +217,7 @@ def test_optimal_searches_among_its_own_neurons(run: Callable[..., Any]) -> None
     refused = run("recipe", result.document["artefact"])
     assert refused.code == 2
     assert "was made with --recipe optimal, which chooses neurons and their start as well" in refused.stderr
+    assert "--recipe optimal is no list of settings" in run("recipe", "optimal").stderr
 
 
 @pytest.mark.parametrize(
