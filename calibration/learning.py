@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class Learning:
     @property
     def rate(self) -> float:
         """The rates of learning, in units of the recipe's."""
-        return _SLOWER ** -float(min(self.slower, _ATTEMPTS - 1))
+        return math.pow(_SLOWER, -min(self.slower, _ATTEMPTS - 1))
 
     @property
     def kept(self) -> bool:
@@ -146,14 +147,15 @@ class Learning:
         """Return the mean loss on the first batches, with the same random numbers each time."""
         generator, state = self.student.generator, self.student.generator.get_state()
         generator.manual_seed(self.seed + APART * processes.rank())
-        losses = []
+        losses: list[float] = []
         for batch in itertools.islice(self.batches(0), _COMPARED):
-            inputs = first_inputs(self.student.prepared, batch)
-            losses.append(
-                sum(processes.gather(lambda given=inputs: sum(float(loss.detach()) for loss in self._losses(given))))
-            )
+            parts = processes.gather(partial(self._loss, first_inputs(self.student.prepared, batch)))
+            losses.append(sum(parts))
         generator.set_state(state)
         return sum(losses) / max(1, len(losses))
+
+    def _loss(self, inputs: tuple[Tensor, ...]) -> float:
+        return sum((float(loss.detach()) for loss in self._losses(inputs)), 0.0)
 
     def _backward(self, inputs: tuple[Tensor, ...]) -> float:
         """Leave the gradients of this process's rows, weighted by their share of the batch; return their loss, too."""

@@ -162,15 +162,6 @@ def test_channels_elsewhere_and_numbers_for_pairs_are_left_to_floats(neuron: str
     torch.testing.assert_close(model(x), model(x, executor="steps"), rtol=1e-4, atol=1e-5)
 
 
-@needs_tables
-def test_few_positions_are_not_worth_a_table() -> None:
-    torch.manual_seed(0)
-    layers = nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5, 2)
-    x = torch.randn(4, 1, 5, 5)
-    graph = prepare(nn.Sequential(*layers).eval(), x)
-    assert kinds(convert(graph, calibrate(graph, [x], steps=4), neuron="if", steps=4)) == {}
-
-
 def test_one_threshold_for_all_and_a_bias_for_each_step(graph: PreparedGraph, images: Tensor) -> None:
     recipe = Recipe("one", per="layer", corrections=("ftbc",))
     thresholds = calibrate(graph, [images], steps=4, neuron="if", recipe=recipe)
@@ -181,11 +172,12 @@ def test_one_threshold_for_all_and_a_bias_for_each_step(graph: PreparedGraph, im
 
 
 @needs_tables
-def test_channels_that_fill_no_bytes_are_not_looked_up() -> None:
+@pytest.mark.parametrize(("channels", "side"), [(12, 9), (16, 5)])  # no whole bytes; one position
+def test_where_tables_do_not_pay_there_are_none(channels: int, side: int) -> None:
     torch.manual_seed(0)
-    layers = nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(125, 2)
-    x = torch.randn(4, 1, 9, 9)
-    graph = prepare(nn.Sequential(*layers).eval(), x)
+    layers = nn.Conv2d(1, channels, 3), nn.ReLU(), nn.Conv2d(channels, 5, 3), nn.ReLU(), nn.Flatten()
+    x = torch.randn(4, 1, side, side)
+    graph = prepare(nn.Sequential(*layers, nn.Linear(5 * (side - 4) ** 2, 2)).eval(), x)
     model = convert(graph, calibrate(graph, [x], steps=4), neuron="if", steps=4)
     assert kinds(model) == {}
     model(x)
