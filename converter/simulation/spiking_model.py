@@ -19,8 +19,8 @@ from .steps import Steps
 EXECUTORS = ("counts", "layers", "steps")
 """The simulators. They give the same answer; TPP counts from `counts` equal the others' in distribution."""
 
-MEMORY = 2**24
-"""Bytes of trains that stay near the caches of a core; more is slower."""
+MEMORY = 2**26
+"""Bytes of trains, in floats, that stay near the caches, where most of them are bytes; more is slower."""
 
 FEW = 6
 """Steps of one image below which convolutions spend too long on reading their weights, however many bytes they take."""
