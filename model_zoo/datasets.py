@@ -54,7 +54,7 @@ def _check_file(path: Path, reference: str) -> None:
         raise UsageError(
             f"unknown data set {reference!r}: expected one of {', '.join(DATASETS)}, a folder, tar shards or an "
             ".npz file",
-            f"did you mean {close[0]!r}?" if close else None,
+            f"did you mean {close[0]!r}?" if close else "check the path; `snnconvert zoo datasets` lists names",
         )
     if not path.exists():
         raise DataRefused(f"{reference} does not exist", "check the path; `snnconvert zoo datasets` lists names")

@@ -87,6 +87,10 @@ def test_refuses_a_network_for_other_images() -> None:
 def test_refuses_references_that_name_no_data(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"(?s)unknown data set 'cifra10'.*did you mean 'cifar10'"):
         open_dataset("cifra10", split="test", preprocessing=CIFAR)
+    with pytest.raises(
+        UsageError, match=r"(?s)unknown data set 'nosuch'.*hint: .*`snnconvert zoo datasets` lists names"
+    ):
+        open_dataset("nosuch", split="test", preprocessing=CIFAR)
     for name in ("absent.npz", "absent/folder"):
         with pytest.raises(DataRefused, match="does not exist"):
             open_dataset(str(tmp_path / name), split="test", preprocessing=CIFAR)
