@@ -4,11 +4,12 @@
     python benchmarks/calibration_cost.py --network cifar10_resnet20   # a checkpoint of $SNNCONVERT_SHARED
 
 Prints one JSON document. Times are medians of interleaved repeats in one process; the forward pass is that of the
-prepared graph, batch norm folded. Peak memory is that of a process of its own, which calibrates on noise made on the
-way, for 1,000 and for 10,000 images.
+prepared graph, batch norm folded, with images and weights as they come, and beside it channels last. Peak memory is
+that of a process of its own, which calibrates on noise made on the way, for 1,000 and for 10,000 images.
 """
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ from torch import Tensor
 from snnconvert import observe
 from snnconvert.calibration import RECIPES, follow
 from snnconvert.converter.graph import PreparedGraph
+from snnconvert.converter.simulation import channels_last
 
 FAST = RECIPES["fast"]
 STEPS = 8
@@ -41,21 +43,25 @@ def calibrate(graph: PreparedGraph, images: Any, neuron: str, count: int) -> Non
 
 
 def times(graph: PreparedGraph, images: Images, neuron: str, repeats: int) -> dict[str, float]:
-    """Return the seconds of a forward pass and of a calibration, and their ratio."""
-    found: dict[str, list[float]] = {"forward": [], "calibration": []}
+    """Return the seconds of a forward pass in both memory formats and of a calibration, and its ratio to both."""
+    found: dict[str, list[float]] = {"forward": [], "forward_channels_last": [], "calibration": []}
+    last = copy.deepcopy(graph.module).to(memory_format=torch.channels_last)
     for _ in range(repeats + 1):  # the first is to warm up
         for name, seconds in found.items():
             started = time.perf_counter()
-            if name == "forward":
+            if name == "calibration":
+                calibrate(graph, images, neuron, FAST.images)
+            else:
+                module = graph.module if name == "forward" else last
                 with torch.no_grad():
                     for batch in images(0):
-                        graph.module(batch)
-            else:
-                calibrate(graph, images, neuron, FAST.images)
+                        module(*(batch,) if name == "forward" else channels_last((batch,)))
             seconds.append(time.perf_counter() - started)
-    ratios = [c / f for c, f in zip(found["calibration"][1:], found["forward"][1:], strict=True)]
     middle = {name: round(statistics.median(seconds[1:]), 3) for name, seconds in found.items()}
-    return middle | {"ratio": round(statistics.median(ratios), 2)}
+    for name, ratio in (("forward", "ratio"), ("forward_channels_last", "ratio_channels_last")):
+        pairs = zip(found["calibration"][1:], found[name][1:], strict=True)
+        middle[ratio] = round(statistics.median(c / f for c, f in pairs), 2)
+    return middle
 
 
 def peak_memory(graph: PreparedGraph, neuron: str, count: int) -> int:

@@ -102,6 +102,8 @@ class Histogram:
 
     def _cover(self, exponent: Tensor) -> None:
         """Widen the range of each channel to at least 2^exponent."""
+        if bool((exponent <= self.exponent).all()):
+            return
         growth = (exponent - self.exponent).clamp(min=0)
         growth[self.exponent == _EMPTY] = 0  # no bin to move
         for k in growth.unique().tolist():

@@ -16,6 +16,7 @@ from snnconvert.converter import processes
 from snnconvert.converter.errors import CalibrationRefused, UsageError
 from snnconvert.converter.graph import PreparedGraph
 from snnconvert.converter.shares import shared
+from snnconvert.converter.simulation import channels_last
 from snnconvert.converter.thresholds import norms
 
 from .batches import Batches, first, first_inputs
@@ -103,7 +104,7 @@ def observe_parts(
         kept: list[_Seen] = []
         keep = put if processes.count() == 1 else kept.append  # one process needs no memory of batches
         for number, batch in shared(batches):
-            inputs = first_inputs(graph, batch)
+            inputs = channels_last(first_inputs(graph, batch))
             turn, part = divmod(number, parts)
             keep(_Seen(number, len(inputs[0]), _hashes(inputs), watches[part].see(inputs, turn + 1)))
         return kept

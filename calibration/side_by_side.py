@@ -16,7 +16,7 @@ from snnconvert.converter.convert import convert
 from snnconvert.converter.errors import CalibrationRefused
 from snnconvert.converter.graph import PreparedGraph, Site
 from snnconvert.converter.neurons import Correction, Neuron, Noise
-from snnconvert.converter.simulation import SpikingModel
+from snnconvert.converter.simulation import SpikingModel, channels_last
 from snnconvert.converter.simulation.counts import Pass
 from snnconvert.converter.simulation.layers import Layers
 from snnconvert.converter.thresholds import Thresholds
@@ -99,7 +99,7 @@ def correct(
     sites = {child: module for child, module in graph.module.named_children() if isinstance(module, Site)}
     images = 0
     for number, batch in enumerate(batches):
-        inputs = first_inputs(graph, batch)
+        inputs = channels_last(first_inputs(graph, batch))
         watched = activations(graph, inputs)[1]
 
         def adjust(

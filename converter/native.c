@@ -9,11 +9,11 @@
 #include <string.h>
 
 /* How the values of a site lie in memory: rows of `length`, `per_image` of them for each image. A row has one
-   channel, or, where `spread`, goes through all of them `length / channels` times. The neuron of an element, which
-   selects its random number, is the row's first plus, where spread, `position` for each time it went through all
-   channels and `channel` for each of them. */
+   channel, or, where `spread`, goes through all of them `length / channels` times, and each `tile` begins with the
+   first. The neuron of an element, which selects its random number, is the row's first plus, where spread, `position`
+   for each time it went through all channels and `channel` for each of them. */
 typedef struct {
-    int64_t images, per_image, length, channels, spread, position, channel, threads;
+    int64_t images, per_image, length, tile, channels, spread, position, channel, threads;
 } Rows;
 
 /* What the neurons of a site share: numbers for each channel, of which `offset` may be NULL for 0, and `worth`, that of
@@ -33,14 +33,18 @@ INLINE float clip(float x, float low, float high) {
     return x > high ? high : x;
 }
 
-INLINE uint64_t mix(uint64_t x) { /* SplitMix64, as in noise.py */
+INLINE uint64_t mix_upper(uint64_t x) { /* the upper 31 bits of mix */
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+}
+
+INLINE uint64_t mix(uint64_t x) { /* SplitMix64, as in noise.py */
+    x = mix_upper(x);
     return x ^ (x >> 31);
 }
 
-/* The parameters of the neurons along a row, one of each where it has one channel, and offsets `apart` from step to
-   step; and the neurons' hashes. */
+/* The parameters of the neurons along a tile, one of each where it has one channel, and offsets `apart` from step to
+   step; and the hashes of those along a row. */
 typedef struct {
     uint64_t *hash;
     float *theta, *offset, *worth;
@@ -48,11 +52,11 @@ typedef struct {
 } Along;
 
 static Along along_new(const Rows *rows, const Site *site) {
-    const int64_t n = rows->length;
+    const int64_t n = rows->tile;
     Along a;
-    a.hash = malloc(n * (sizeof(uint64_t) + (2 + site->offsets) * sizeof(float)));
+    a.hash = malloc(rows->length * sizeof(uint64_t) + n * (2 + site->offsets) * sizeof(float));
     if (!a.hash) abort();
-    a.theta = (float *)(a.hash + n);
+    a.theta = (float *)(a.hash + rows->length);
     a.worth = a.theta + n;
     a.offset = a.worth + n;
     a.apart = site->offsets == 1 ? 0 : rows->spread ? n : 1;
@@ -60,7 +64,7 @@ static Along along_new(const Rows *rows, const Site *site) {
 }
 
 static void along_fill(Along *a, const Rows *rows, const Site *site, int64_t row) {
-    const int64_t n = rows->spread ? rows->length : 1, first = rows->spread ? 0 : row;
+    const int64_t n = rows->spread ? rows->tile : 1, first = rows->spread ? 0 : row;
     for (int64_t i = 0; i < n; i++) {
         const int64_t c = (first + i) % rows->channels;
         a->theta[i] = site->theta[c];
@@ -135,18 +139,16 @@ int two_phase(const Rows *rows, const Site *site, const float *z, void *out, int
     return failed;
 }
 
-INLINE int tpp_row(const float *restrict z, void *restrict out, int64_t n, const Along *a, const int spread,
-                   const int negative, const int bytes, float steps, float most, const uint64_t *restrict table,
-                   float grid, uint64_t image) {
+INLINE int tpp_tile(const float *restrict z, void *restrict out, int64_t n, const Along *a,
+                    const uint64_t *restrict hash, const int spread, const int negative, const int bytes, float steps,
+                    float most, const uint64_t *restrict table, float grid, uint64_t image) {
     const float *restrict theta = a->theta, *restrict worth = a->worth, *restrict offset = a->offset;
-    const uint64_t *restrict hash = a->hash;
     const float last = most * grid - 1;
     int none = 0;
 #pragma omp simd reduction(| : none)
     for (int64_t i = 0; i < n; i++) {
         const int64_t j = spread ? i : 0;
-        const uint64_t bits = mix(image + hash[i]);
-        const float uniform = (float)(int32_t)(bits >> 40 & 0xFFFFFF) * 0x1p-24f;
+        const float uniform = (float)(int32_t)(mix_upper(image + hash[i]) >> 40) * 0x1p-24f;
         const float total = z[i] * steps + offset[j];
         const float v = (negative ? fabsf(total) : total) / theta[j];
         const float position = clip(v, 0.0f, most) * grid;
@@ -168,12 +170,22 @@ INLINE int tpp_row(const float *restrict z, void *restrict out, int64_t n, const
     return none;
 }
 
+INLINE int tpp_row(const float *z, void *out, const Rows *rows, const Along *a, const int spread, const int negative,
+                   const int bytes, float steps, float most, const uint64_t *table, float grid, uint64_t image) {
+    const int64_t n = rows->tile;
+    int none = 0;
+    for (int64_t i = 0; i < rows->length; i += n)
+        none |= tpp_tile(z + i, row_of(out, 1, i, bytes), n, a, a->hash + i, spread, negative, bytes, steps, most, table,
+                         grid, image);
+    return none;
+}
+
 /* Fill in the hashes of the neurons along a row, of which the first has the number `first`. */
 static void along_hash(Along *a, const Rows *rows, uint64_t key, int64_t first) {
-    for (int64_t i = 0; i < rows->length; i++) {
-        const int64_t more = rows->spread ? i / rows->channels * rows->position + i % rows->channels * rows->channel : i;
-        a->hash[i] = mix(key + (uint64_t)(first + more + 1) * GOLDEN);
-    }
+    const int64_t inner = rows->spread ? rows->channels : rows->length, apart = rows->spread ? rows->channel : 1;
+    uint64_t *hash = a->hash;
+    for (int64_t at = first; hash < a->hash + rows->length; at += rows->position, hash += inner)
+        for (int64_t i = 0; i < inner; i++) hash[i] = mix(key + (uint64_t)(at + i * apart + 1) * GOLDEN);
 }
 
 /* N worth, or N in bytes (of sites that are not signed), with N = floor(E[N] + u), E[N] and its rise to the next entry
@@ -191,12 +203,12 @@ int tpp(const Rows *rows, const Site *site, const float *z, void *out, int bytes
         const uint64_t hash = images[image];
         void *to = row_of(out, r, n, bytes);
         int none;
-        if (rows->spread && negative) none = tpp_row(from, to, n, &a, 1, 1, 0, steps, most, table, grid, hash);
-        else if (rows->spread && bytes) none = tpp_row(from, to, n, &a, 1, 0, 1, steps, most, table, grid, hash);
-        else if (rows->spread) none = tpp_row(from, to, n, &a, 1, 0, 0, steps, most, table, grid, hash);
-        else if (negative) none = tpp_row(from, to, n, &a, 0, 1, 0, steps, most, table, grid, hash);
-        else if (bytes) none = tpp_row(from, to, n, &a, 0, 0, 1, steps, most, table, grid, hash);
-        else none = tpp_row(from, to, n, &a, 0, 0, 0, steps, most, table, grid, hash);
+        if (rows->spread && negative) none = tpp_row(from, to, rows, &a, 1, 1, 0, steps, most, table, grid, hash);
+        else if (rows->spread && bytes) none = tpp_row(from, to, rows, &a, 1, 0, 1, steps, most, table, grid, hash);
+        else if (rows->spread) none = tpp_row(from, to, rows, &a, 1, 0, 0, steps, most, table, grid, hash);
+        else if (negative) none = tpp_row(from, to, rows, &a, 0, 1, 0, steps, most, table, grid, hash);
+        else if (bytes) none = tpp_row(from, to, rows, &a, 0, 0, 1, steps, most, table, grid, hash);
+        else none = tpp_row(from, to, rows, &a, 0, 0, 0, steps, most, table, grid, hash);
         if (none) __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
     })
     return failed;

@@ -29,6 +29,9 @@ _LEVELS = {"AVX2": ("-march=x86-64-v3",), "AVX512": ("-march=x86-64-v4", "-mpref
 _TILE = 512
 """Elements of a row that goes through the channels several times: long enough for loops, short enough for caches."""
 
+_TILES = 16
+"""Tiles in a row of neurons that are hashed once for all images: a jump from image to image for every 32 KiB."""
+
 MOST = 255
 """The largest count that a byte holds."""
 
@@ -43,7 +46,7 @@ class Library(NamedTuple):
 class _Rows(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
-        for name in ("images", "per_image", "length", "channels", "spread", "position", "channel", "threads")
+        for name in ("images", "per_image", "length", "tile", "channels", "spread", "position", "channel", "threads")
     ]
 
 
@@ -144,7 +147,7 @@ def tpp(
         key, images: the hash of site and step, and that of each image, int64; as in `noise`.
         counts: return N itself, in bytes.
     """
-    run = _Run.of(x, neurons, len(images), counts)
+    run = _Run.of(x, neurons, len(images), counts, _TILES)
     if run is None or images.device.type != "cpu":
         return None
     out = torch.empty_like(x, dtype=run.dtype)
@@ -199,7 +202,7 @@ class _Run(NamedTuple):
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, x: Tensor, neurons: Population, images: int, counts: bool) -> "_Run | None":
+    def of(cls, x: Tensor, neurons: Population, images: int, counts: bool, tiles: int = 1) -> "_Run | None":
         """Return what a call needs for ``x``, the inputs of ``neurons``; None where it must not be made."""
         if counts and (neurons.low < 0 or neurons.most > MOST):
             return None
@@ -214,7 +217,7 @@ class _Run(NamedTuple):
         each = None if offset is None else offset.reshape(offsets, -1).expand(offsets, rows.channels)
         theta, worth, each = (None if p is None else p.contiguous() for p in (*channels, each))
         site = _Site(at(theta), at(each), at(worth), neurons.steps, neurons.low, neurons.most, offsets)
-        long = _long(rows)
+        long = _long(rows, tiles)
         arguments = ctypes.byref(long), ctypes.byref(site)
         return cls(functions, arguments, (long, site, theta, each, worth), torch.uint8 if counts else x.dtype)
 
@@ -224,11 +227,15 @@ def at(x: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if x is None else x.data_ptr())
 
 
-def _long(rows: Rows) -> _Rows:
-    """Return ``rows`` as C takes them, where spread several joined to one that is long enough."""
-    times = _times(rows.per_image, max(1, _TILE // rows.channels)) if rows.spread else 1
+def _long(rows: Rows, tiles: int) -> _Rows:
+    """Return ``rows`` as C takes them, where spread several joined to a tile, and up to ``tiles`` of them to a row."""
     images, per_image, length, *rest = rows
-    return _Rows(images, per_image // times, length * times, *rest, torch.get_num_threads())
+    tile = length
+    if rows.spread:
+        times = _times(per_image, max(1, _TILE // length))
+        tile, more = length * times, _times(per_image // times, tiles)
+        per_image, length = per_image // (times * more), tile * more
+    return _Rows(images, per_image, length, tile, *rest, torch.get_num_threads())
 
 
 @functools.lru_cache(maxsize=256)

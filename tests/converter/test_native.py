@@ -228,6 +228,19 @@ def test_rows_of_an_image_have_the_random_numbers_of_plain_torch(case: Case, row
 
 
 @needs_compiler
+@settings(max_examples=10)
+@pytest.mark.parametrize("layout", ["tokens", "last", "last volumes"])
+@given(tile=st.sampled_from([1, 6, 40]), tiles=st.sampled_from([1, 2, 5]), rows=st.sampled_from([1, 2]))
+def test_rows_of_many_tiles_have_the_random_numbers_of_plain_torch(
+    layout: str, tile: int, tiles: int, rows: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "_TILE", tile)
+        patch.setattr(native, "_TILES", tiles)
+        compare_windows("tpp", ONE._replace(layout=layout, sizes=(6, 6, 5, 4), rows=rows))
+
+
+@needs_compiler
 @pytest.mark.parametrize("layout", AXIS)
 @pytest.mark.parametrize("kind", CONVERTIBLE)
 def test_every_layout_has_its_compiled_loop(kind: str, layout: str) -> None:
