@@ -37,6 +37,8 @@ _FAR_WORSE, _WORSE = 10.0, 1.0
 _COMPARED = 4
 """Batches on which the loss before and after learning is compared."""
 
+_START = "images, thresholds or weights"
+
 APART = 1_000_003
 """Between the seeds of processes."""
 
@@ -202,8 +204,8 @@ class Learning:
             tensors, document = read_tensors(path, _KEY, _FORMAT, "checkpoint")
         except ArtefactRefused as error:
             raise ArtefactRefused(error.message, another) from error
-        if any(document.get(name) != value for name, value in self.identity.items()):
-            raise ArtefactRefused(f"{path} is the checkpoint of another reconstruction", another)
+        if others := _differing(self.identity, document):
+            raise ArtefactRefused(f"{path} is the checkpoint of another reconstruction, by its {others}", another)
         with torch.no_grad():
             for i, p in enumerate(self._parameters()):
                 p.copy_(tensors[f"parameter.{i}"])
@@ -240,10 +242,22 @@ class Learning:
             "bursts": before.bursts,
             "seed": self.seed,
             "shapes": [list(p.shape) for p in self._parameters()],
-            "start": start.hexdigest(),
+            _START: start.hexdigest(),
         }
 
     def _place(self) -> dict[str, Any]:
         return {
             name: getattr(self, name) for name in ("done", "epoch", "position", "images", "loss", "begin", "slower")
         }
+
+
+def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
+    """Return the names of what is not as ``wanted``, of settings and options each by its own."""
+    names = []
+    for name, value in wanted.items():
+        other = found.get(name)
+        if name in ("settings", "options") and isinstance(other, dict):
+            names += [inner for inner in value | other if value.get(inner) != other.get(inner)]
+        elif value != other:
+            names.append(name)
+    return ", ".join(names)
