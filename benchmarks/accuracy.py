@@ -164,8 +164,12 @@ def fingerprint(recipe: Recipe) -> str:
 
 def _recipe(name: str, options: Any) -> Recipe:
     recipe = find_recipe(name)
-    if options.iterations and recipe.reconstruction is not None:
-        recipe = replace(recipe, reconstruction=replace(recipe.reconstruction, iterations=options.iterations))
+    given = {"iterations": options.iterations, "hint": options.hint}
+    changed = {key: value for key, value in given.items() if value is not None}
+    if recipe.reconstruction is None:
+        return recipe
+    recipe = replace(recipe, reconstruction=replace(recipe.reconstruction, **changed))
+    recipe.check()
     return recipe
 
 
@@ -200,7 +204,8 @@ A recipe sees unlabelled training images only. T is the window of one site; bina
 the root mean square of SNN - ANN in deviations of the ANN's logits, over the first 200 images. What the error is made
 of: *inherited* is what a site gets from those before it, *own* what it adds, both in units of the activation's mean
 square, the mean over sites, on 200 training images. Then steps end to end, and seconds of calibration on one core with
-other jobs beside it. An iteration learns from 100 images where nothing else is said.
+other jobs beside it. An iteration learns from 100 images where nothing else is said. *hint* is what the errors of all
+sites count for in what is learned, besides that of the output; rows without it are of the recipe with `--hint 0`.
 """
 
 
@@ -223,10 +228,11 @@ def document(found: list[dict[str, Any]]) -> str:
         rows = [cell for cell in found if cell["network"] == network]
         for c in sorted(rows, key=lambda c: (NEURONS.index(c["neuron"]), c["T"], c["recipe"], c["calibration_seed"])):
             snn = f"{c['snn']:.2f}" + ("" if c["std"] is None else f" ± {c['std']:.2f}")
-            learned = [step["iterations"] for step in c["corrections"] if step["name"] == "reconstruction"]
+            learned = [step for step in c["corrections"] if step["name"] == "reconstruction"]
             made = f"{c['calibration_images']} images, seed {c['calibration_seed']}"
-            made += f", {learned[0]} iterations" if learned else ""
+            made += f", {learned[0]['iterations']} iterations" if learned else ""
             made += f" of {c['batch_size']} images" if learned and c["batch_size"] != BATCH else ""
+            made += f", hint {learned[0]['hint']:g}" if learned and learned[0].get("hint") else ""
             paired = f"{c['difference']:+.2f} [{c['ci95'][0]:+.2f}, {c['ci95'][1]:+.2f}]"
             lines.append(
                 f"| {c['neuron']} | {c['T']} | {c['recipe']} | {made} | {c['ann']:.2f} | {snn} | {paired} "
@@ -250,6 +256,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--recipe", default="best")
     parser.add_argument("--iterations", type=int, help="instead of the recipe's")
+    parser.add_argument("--hint", type=float, help="instead of the recipe's")
     parser.add_argument("--calibration-seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--batch-size", type=int, default=BATCH)
     parser.add_argument("--validation", type=int, default=0, metavar="N", help="evaluate on the last N training images")

@@ -37,8 +37,6 @@ _FAR_WORSE, _WORSE = 10.0, 1.0
 _COMPARED = 4
 """Batches on which the loss before and after learning is compared."""
 
-_START = "images, thresholds or weights"
-
 APART = 1_000_003
 """Between the seeds of processes."""
 
@@ -242,7 +240,7 @@ class Learning:
             "bursts": before.bursts,
             "seed": self.seed,
             "shapes": [list(p.shape) for p in self._parameters()],
-            _START: start.hexdigest(),
+            "start": start.hexdigest(),
         }
 
     def _place(self) -> dict[str, Any]:
@@ -259,5 +257,5 @@ def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
         if name in ("settings", "options") and isinstance(other, dict):
             names += [inner for inner in value | other if value.get(inner) != other.get(inner)]
         elif value != other:
-            names.append(name)
+            names.append("images, thresholds or weights" if name == "start" else name)
     return ", ".join(names)

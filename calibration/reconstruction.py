@@ -3,8 +3,9 @@
 The teacher is the ANN, on unlabelled images; the student is the spiking network with gradients (`student`). What the
 loss looks at decides what is learned together. ``layer``: each site alone imitates the activation, on what the spiking
 sites before it send. ``block``: the same for the parts between places where one tensor carries all. ``network``: the
-output alone, by distillation (Hinton et al. 2015). Li et al. 2021 (arXiv 2106.06984) learn the weights of one layer
-after the other; here all layers learn at the same time, the first two kinds with gradients cut in between.
+output alone, by distillation (Hinton et al. 2015), or with hints by the sites (Romero et al. 2015, arXiv 1412.6550).
+Li et al. 2021 (arXiv 2106.06984) learn the weights of one layer after the other; here all layers learn at the same
+time, the first two kinds with gradients cut in between.
 
 Several processes take every other row of each batch, and add their gradients up, so that all step alike. That is what
 one process does, but for rounding, where the loss is a mean over rows; the errors of sites, and of outputs that are no

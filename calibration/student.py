@@ -82,13 +82,17 @@ class Student(fx.Interpreter):
         self.ends = ends(graph.module.graph, settings.scope)
         self.wanted: dict[str, tuple[Tensor, Tensor]] = {}
         self.losses: list[Tensor] = []
+        self.hints: list[Tensor] = []
 
     @property
     def at_once(self) -> int:
         """The number of images whose values fit in `MEMORY`."""
         nodes = self.prepared.module.graph.nodes
-        values: int = sum(math.prod(n.meta.get("shape", ())) for n in nodes if n.op in ("call_function", "call_module"))
-        return max(1, MEMORY // (values * self.prepared.weight.element_size() * self._values_per_node))
+        sizes = {n: math.prod(n.meta.get("shape", ())) for n in nodes if n.op in ("call_function", "call_module")}
+        values = sum(sizes.values()) * self._values_per_node
+        if self.settings.hint or self.ends:
+            values += sum(size for n, size in sizes.items() if n.op == "call_module")  # errors of sites
+        return max(1, MEMORY // (values * self.prepared.weight.element_size()))
 
     @property
     def _values_per_node(self) -> int:
@@ -115,7 +119,7 @@ class Student(fx.Interpreter):
     def loss(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return how far the student is from its teacher on one batch."""
         inputs = channels_last(inputs)
-        self.losses = []
+        self.losses, self.hints = [], []
         device = self.prepared.weight.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.mixed and computes_bfloat16(device)):
             teacher, self.wanted = activations(self.prepared, inputs)
@@ -125,7 +129,9 @@ class Student(fx.Interpreter):
         found = torch.stack(
             [divergence(a.to(exact), b.to(exact), self.settings.temperature) for a, b in pairs if b is not None]
         ).sum()
-        return found + torch.stack(self.losses).mean() if self.losses else found
+        for weight, errors in ((1.0, self.losses), (self.settings.hint, self.hints)):
+            found = found + weight * torch.stack(errors).mean() if errors else found
+        return found
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a constant, as far as it is learned."""
@@ -155,12 +161,13 @@ class Student(fx.Interpreter):
         return self._ended(target, out, lambda: out)
 
     def _ended(self, child: str, out: Tensor, mean: Callable[[], Tensor]) -> Tensor:
-        """Return ``out`` of a site; where it learns by itself, keep the loss of its ``mean`` and cut the gradient."""
-        if child not in self.ends:
-            return out
-        wanted = self.wanted[child][1]
-        self.losses.append((mean() - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
-        return out.detach()
+        """Return ``out`` of a site, and keep the loss of its ``mean``; where it learns by itself, cut the gradient."""
+        ends = child in self.ends
+        if ends or self.settings.hint:
+            wanted, exact = self.wanted[child][1], self.prepared.weight.dtype
+            error = (mean() - wanted).square().mean(dtype=exact)
+            (self.losses if ends else self.hints).append(error / wanted.square().mean(dtype=exact).clamp(min=1e-12))
+        return out.detach() if ends else out
 
     def _firing(self, z: Tensor, most: int, like: Tensor) -> tuple[Fire, tuple[Tensor, ...]]:
         """Return how the neurons of a site come from v to a count, and what they need besides."""

@@ -27,10 +27,13 @@ SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "tables.
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _LEVELS = {"AVX2": ("-march=x86-64-v3",), "AVX512": ("-march=x86-64-v4", "-mprefer-vector-width=512")}
 _TILE = 512
-"""Elements of a row that goes through the channels several times: long enough for loops, short enough for caches."""
+"""Elements of a tile that goes through the channels several times: long enough for loops, short enough for caches."""
 
 _TILES = 16
-"""Tiles in a row of neurons that are hashed once for all images: a jump from image to image for every 32 KiB."""
+"""Tiles in a row of neurons that are hashed once for all images, so that jumps from image to image are far apart."""
+
+_SHARES = 4
+"""Rows, at least, for each thread where there are several tiles in a row."""
 
 MOST = 255
 """The largest count that a byte holds."""
@@ -230,12 +233,13 @@ def at(x: Tensor | None) -> ctypes.c_void_p:
 def _long(rows: Rows, tiles: int) -> _Rows:
     """Return ``rows`` as C takes them, where spread several joined to a tile, and up to ``tiles`` of them to a row."""
     images, per_image, length, *rest = rows
-    tile = length
+    tile, threads = length, torch.get_num_threads()
     if rows.spread:
         times = _times(per_image, max(1, _TILE // length))
-        tile, more = length * times, _times(per_image // times, tiles)
-        per_image, length = per_image // (times * more), tile * more
-    return _Rows(images, per_image, length, tile, *rest, torch.get_num_threads())
+        tile, per_image = length * times, per_image // times
+        tiles = _times(per_image, max(1, min(tiles, images * per_image // (_SHARES * threads))))
+        per_image, length = per_image // tiles, tile * tiles
+    return _Rows(images, per_image, length, tile, *rest, threads)
 
 
 @functools.lru_cache(maxsize=256)

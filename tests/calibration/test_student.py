@@ -221,6 +221,33 @@ def test_the_loss_of_a_network_is_the_divergence_of_its_outputs(
         sent = model.activity(x)[site.name] * model.neurons[child].height / 4  # type: ignore[index, operator]
         errors.append(float((sent - activation).square().mean() / activation.square().mean()))
     assert losses["layer"] == losses["block"] == pytest.approx(expected + sum(errors) / 2, rel=1e-3)
+    hinted = {scope: student(graph, thresholds, "two-phase", scope=scope, hint=7.0).loss((x,)) for scope in SCOPES}
+    assert hinted["network"].item() == pytest.approx(expected + 7 * sum(errors) / 2, rel=1e-3)
+    assert hinted["layer"].item() == losses["layer"]  # each of its sites learns by itself
+
+
+def test_hints_of_all_later_sites_reach_a_weight(
+    net: Any, graph: PreparedGraph, thresholds: Thresholds, many: Tensor
+) -> None:
+    x, gradients = many[:30], []
+    for hint in (0.0, 7.0):
+        found = student(graph, thresholds, "two-phase", hint=hint)
+        found.loss((x,)).backward()
+        gradients.append(found.weights["conv_weight_value"].grad)
+    first, second = (thresholds.values[site.name] for site in graph.sites)
+    weight = net.conv.weight.detach().clone().requires_grad_()
+
+    def fired(z: Tensor, theta: Tensor) -> Tensor:
+        return straight_through(z, torch.zeros(1), theta, theta, fire=rounded, most=4)
+
+    def error(sent: Tensor, a: Tensor) -> Tensor:
+        return (sent - a.detach()).square().mean() / a.detach().square().mean()
+
+    one = net.conv(x).relu()
+    sent = fired(F.conv2d(x, weight, net.conv.bias.detach(), padding=1), first[:, None, None])
+    hidden, a = fired(net.hidden(sent.flatten(1)), second), net.hidden(one.flatten(1)).relu()
+    (7 * (error(sent, one) + error(hidden, a)) / 2).backward()
+    assert torch.allclose(gradients[1] - gradients[0], weight.grad, atol=1e-6)  # type: ignore[operator, arg-type]
 
 
 def test_divergences_are_those_of_scipy_and_numpy() -> None:

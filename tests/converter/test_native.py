@@ -230,14 +230,31 @@ def test_rows_of_an_image_have_the_random_numbers_of_plain_torch(case: Case, row
 @needs_compiler
 @settings(max_examples=10)
 @pytest.mark.parametrize("layout", ["tokens", "last", "last volumes"])
-@given(tile=st.sampled_from([1, 6, 40]), tiles=st.sampled_from([1, 2, 5]), rows=st.sampled_from([1, 2]))
+@given(
+    tile=st.sampled_from([1, 6, 40]),
+    tiles=st.sampled_from([1, 2, 5]),
+    signed=st.booleans(),
+    moved=st.sampled_from(["nothing", "bias"]),
+)
 def test_rows_of_many_tiles_have_the_random_numbers_of_plain_torch(
-    layout: str, tile: int, tiles: int, rows: int
+    layout: str, tile: int, tiles: int, signed: bool, moved: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "_TILE", tile)
         patch.setattr(native, "_TILES", tiles)
-        compare_windows("tpp", ONE._replace(layout=layout, sizes=(6, 6, 5, 4), rows=rows))
+        patch.setattr(native, "_SHARES", 1)
+        compare_windows("tpp", ONE._replace(layout=layout, sizes=(6, 6, 5, 4), signed=signed, moved=moved))
+
+
+def test_tiles_are_joined_as_long_as_every_thread_has_rows() -> None:
+    def rows(images: int) -> tuple[int, int, int]:
+        found = native._long(native.Rows(images, 1024, 64, 64, True, 64, 1), 16)
+        return found.per_image, found.length, found.tile
+
+    shared = 4 * torch.get_num_threads()
+    assert rows(1000 * shared) == (8, 16 * 512, 512)
+    assert rows(1)[0] >= min(shared, 128)
+    assert rows(1)[0] * rows(1)[1] == 1024 * 64
 
 
 @needs_compiler
