@@ -37,6 +37,9 @@ _FAR_WORSE, _WORSE = 10.0, 1.0
 _COMPARED = 4
 """Batches on which the loss before and after learning is compared."""
 
+_LONG = {"start": "images, thresholds or weights", "shapes": "number of parameters"}
+"""What is told without its value."""
+
 APART = 1_000_003
 """Between the seeds of processes."""
 
@@ -73,7 +76,8 @@ class Learning:
             self.begin = self.loss = self._compared()
             if not math.isfinite(self.begin):
                 raise CalibrationRefused(
-                    f"the loss is {self.begin} before the first step", "check the images and the weights"
+                    f"the loss is {self.begin} before the first step",
+                    "check the images, the weights and the hint",
                 )
 
     def inputs(self) -> Iterator[tuple[Tensor, ...]]:
@@ -197,7 +201,7 @@ class Learning:
         self.identity = self._identity()
         if not path.exists():
             return 0
-        another = "delete it, or name another file"
+        another = "repeat the command that began it, delete it, or name another file to write to"
         try:
             tensors, document = read_tensors(path, _KEY, _FORMAT, "checkpoint")
         except ArtefactRefused as error:
@@ -250,12 +254,15 @@ class Learning:
 
 
 def _differing(wanted: dict[str, Any], found: dict[str, Any]) -> str:
-    """Return the names of what is not as ``wanted``, of settings and options each by its own."""
+    """Return what is not as ``wanted``, of settings and options each by its own, with what it is in both."""
     names = []
     for name, value in wanted.items():
         other = found.get(name)
         if name in ("settings", "options") and isinstance(other, dict):
-            names += [inner for inner in value | other if value.get(inner) != other.get(inner)]
-        elif value != other:
-            names.append("images, thresholds or weights" if name == "start" else name)
+            pairs = {inner: (other.get(inner), value.get(inner)) for inner in value | other}
+        else:
+            pairs = {name: (other, value)}
+        for inner, (there, here) in pairs.items():
+            if there != here:
+                names.append(_LONG.get(inner, f"{inner} ({there!r} there, {here!r} here)"))
     return ", ".join(names)

@@ -85,6 +85,8 @@ class Recipe:
         """
         choice("rule", self.rule, tuple(RULES))
         choice("granularity", self.per, PER)
+        if self.percentile is not None and self.rule != "percentile":
+            raise UsageError(f"percentile is for rule 'percentile', got rule {self.rule!r}", "leave one of them out")
         for name in self.corrections:
             choice("correction", name, tuple(CORRECTIONS))
         for name in self.augment:
@@ -155,6 +157,9 @@ def from_document(document: dict[str, Any], where: str) -> Recipe:
     return found
 
 
+_WORDS = {str: "a text", bool: "true or false,", int: "a whole number", float: "a number", tuple: "a list of names"}
+
+
 def _build(kind: type[Any], given: Any) -> Any:
     if not isinstance(given, dict):
         raise UsageError(f"expected a table of {', '.join(f.name for f in fields(kind))}, got {given!r}")
@@ -165,12 +170,14 @@ def _build(kind: type[Any], given: Any) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         right = {
             str: isinstance(value, str),
+            bool: isinstance(value, bool),
             int: isinstance(value, int) and number,
             float: number,
             tuple: isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
         }
         if type(expected) in right and not right[type(expected)]:
-            raise UsageError(f"{name} is a {type(expected).__name__} such as {expected!r}, got {value!r}")
+            usual_value = list(expected) if isinstance(expected, tuple) else expected
+            raise UsageError(f"{name} is {_WORDS[type(expected)]} such as {usual_value!r}, got {value!r}")
         if name == "percentile" and value is not None and not number:
             raise UsageError(f"percentile is a number such as {PERCENTILE}, got {value!r}")
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})

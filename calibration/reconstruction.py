@@ -12,6 +12,7 @@ one process does, but for rounding, where the loss is a mean over rows; the erro
 scores, are in units of their mean square over the rows that a process takes at once.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +43,7 @@ class Progress:
     Args:
         done, total: steps.
         loss: a moving average.
-        seconds_left: to the end, if nothing begins anew.
+        seconds_left: to the end, if nothing begins anew; NaN after the first step, which compiles.
         rates: those of learning, in units of the recipe's.
     """
 
@@ -94,11 +95,12 @@ def reconstruct(
     student = kind(graph, thresholds, neuron, settings, options, seed + APART * processes.rank())
     optimiser = torch.optim.Adam(student.groups(), betas=(0.9, 0.99))
     run = Learning(student, optimiser, settings, batches, seed, None if checkpoint is None else Path(checkpoint))
-    started = time.perf_counter()
-    for number, inputs in enumerate(run.inputs(), 1):
+    started = math.nan
+    for number, inputs in enumerate(run.inputs()):
         run.step(inputs)
-        left = (time.perf_counter() - started) / number * (settings.iterations - run.done)
+        left = (time.perf_counter() - started) / max(1, number) * (settings.iterations - run.done)
         report(Progress(run.done, settings.iterations, run.loss, left, run.rate))
+        started = time.perf_counter() if number == 0 else started
     about = {"name": "reconstruction", "images": run.images, "loss": run.loss, "seed": seed, **asdict(settings)}
     about |= {"learn": list(settings.learn), "loss_before": run.begin, "rates": run.rate, "kept": run.kept}
     if run.checkpoint is not None and processes.rank() == 0:

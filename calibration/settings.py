@@ -54,6 +54,8 @@ class Settings:
             )
         if not 0 <= self.hint < math.inf:
             raise UsageError(f"hint must be a number, 0 or more, got {self.hint}")
+        if self.hint and self.scope == "layer":
+            raise UsageError("hint is for scope network or block: of layer, each site learns by itself", "use hint = 0")
         for name in ("weight_rate", "threshold_rate", "temperature"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise UsageError(f"{name} must be a number above 0, got {value}")

@@ -3,6 +3,7 @@
 Commands import this module late, because it imports torch.
 """
 
+import math
 import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -44,11 +45,11 @@ def method(request: Request, *, data: bool) -> calibration.Recipe:
     names = ("rule", "per", "percentile", "mixed_steps")
     stated: dict[str, Any] = {name: getattr(request, name) for name in names}
     found = replace(found, **{name: value for name, value in stated.items() if value is not None})
-    found.check()
-    if found.rule == "percentile":
-        found = replace(found, percentile=found.percent)
     if request.percentile is not None and found.rule != "percentile":
         raise UsageError("--percentile has no meaning without --rule percentile", "add --rule percentile")
+    if request.rule is not None or found.rule == "percentile":
+        found = replace(found, percentile=found.percent if found.rule == "percentile" else None)
+    found.check()
     if request.shuffle != "none" and found.mixed_steps > 1:
         raise UsageError("--shuffle re-orders single spikes, and mixed steps let sites fire bursts", "drop one")
     if found.needs_images and not data:
@@ -74,20 +75,25 @@ def find_thresholds(
         found = calibration.thresholds_from_batch_norm(graph, steps=request.steps, rule=chosen.rule, per=chosen.per)
         origin = f"{found.source['data']}, no data was seen"
     else:
-        if checkpoint.exists():
+        if chosen.reconstruction is not None and checkpoint.exists():
             out.talk("going on", f"from {checkpoint}")
-        found = calibration.follow(
-            chosen,
-            graph,
-            observed,
-            images or (lambda epoch: ()),
-            neuron=request.neuron,
-            steps=request.steps,
-            seed=request.seed,
-            checkpoint=checkpoint,
-            report=_Report(out),
-            **_options(request),
-        )
+        try:
+            found = calibration.follow(
+                chosen,
+                graph,
+                observed,
+                images or (lambda epoch: ()),
+                neuron=request.neuron,
+                steps=request.steps,
+                seed=request.seed,
+                checkpoint=checkpoint,
+                report=_Report(out),
+                **_options(request),
+            )
+        except KeyboardInterrupt:
+            if chosen.reconstruction is not None and checkpoint.exists():
+                out.talk("kept", f"what was learned up to the last minute; the same command goes on from {checkpoint}")
+            raise
         origin = f"{observed.images} images"
     out.talk("thresholds", f"{found.rule} per {found.per}, from {origin}")
     if found.bursts:
@@ -167,10 +173,8 @@ class _Report:
         tenth = 10 * progress.done // progress.total
         if tenth != self.said:
             self.said = tenth
-            self.out.talk(
-                "learning",
-                f"{progress.done} of {progress.total}, loss {progress.loss:.3g}, {progress.seconds_left:.0f} s left",
-            )
+            left = "" if math.isnan(progress.seconds_left) else f", {progress.seconds_left:.0f} s left"
+            self.out.talk("learning", f"{progress.done} of {progress.total}, loss {progress.loss:.3g}{left}")
 
 
 def _options(request: Request) -> dict[str, Any]:

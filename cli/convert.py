@@ -117,7 +117,7 @@ def convert(
     )
     options.check_data_flags(data, data_dir, images)
     if calibration is not None and data is not None:
-        raise UsageError("--calibration and --data exclude each other", "thresholds come from one of them")
+        raise UsageError("--calibration and --data exclude each other", "thresholds come from one: drop the other")
     if max_drop is not None and data is None:
         raise UsageError("--max-drop chooses with labelled training images, and none are given", "add --data")
     if percentile is not None and calibration is None and data is None:

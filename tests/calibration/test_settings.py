@@ -25,6 +25,7 @@ def test_what_exists_is_accepted(scope: str, learn: tuple[str, ...]) -> None:
         ({"iterations": 0}, "at least one iteration and one thing to learn"),
         ({"weight_rate": 0.0}, "weight_rate must be a number above 0, got 0.0"),
         ({"threshold_rate": math.nan}, "threshold_rate must be a number above 0, got nan"),
+        ({"hint": 1.0, "scope": "layer"}, "hint is for scope network or block: of layer, each site learns by itself"),
         ({"hint": -1.0}, "hint must be a number, 0 or more, got -1.0"),
         ({"hint": math.inf}, "hint must be a number, 0 or more, got inf"),
         ({"temperature": math.inf}, "temperature must be a number above 0, got inf"),

@@ -25,7 +25,7 @@ def test_what_is_stated_replaces_what_the_recipe_says(tmp_path: Path) -> None:
     assert method(Request(recipe=str(path), percentile=90.0), data=True).percentile == 90.0
     assert method(Request(recipe=str(path), rule="percentile"), data=True).percentile == 97.0
     changed = method(Request(recipe=str(path), rule="max", per="layer", mixed_steps=1.5), data=True)
-    assert (changed.rule, changed.per, changed.mixed_steps) == ("max", "layer", 1.5)
+    assert (changed.rule, changed.per, changed.mixed_steps, changed.percentile) == ("max", "layer", 1.5, None)
 
 
 def test_the_percentile_used_is_recorded() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from snnconvert.calibration import learning
+from snnconvert.cli import conversion
 from snnconvert.converter.artifact import load
 from snnconvert.converter.neurons import CONVERTIBLE, SHUFFLES
 from snnconvert.model_zoo import load_model
@@ -117,6 +119,38 @@ def test_rates_that_ruin_a_network_are_said(run: Callable[..., Any], tmp_path: P
     assert "warning: the recipe's rates of learning made the loss grow, even with 1/16 of them" in result.stderr
     assert "corrected" not in result.stderr
     assert result.document["calibration"]["corrections"][-1]["kept"] is False
+
+
+def test_interrupted_learning_says_how_to_go_on(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, checkpoint = tmp_path / "mine.toml", tmp_path / "x.snn.checkpoint"
+    text = "images = 60\n[reconstruction]\niterations = {}\n"
+    recipe.write_text(text.format(4))
+    words = ("convert", MODEL, "--data", DATA, "--neuron", "two-phase", "-T", 2, "-o", tmp_path / "x.snn")
+
+    def interrupted(self: Any, progress: Any) -> None:
+        if progress.done == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "_SAVE_EVERY", -1.0)
+        patch.setattr(conversion._Report, "__call__", interrupted)
+        stopped = run(*words, "--recipe", recipe)
+    assert stopped.code == 130
+    assert f"the same command goes on from {checkpoint}" in stopped.stderr
+    assert "going on" not in run(*words[:-1], tmp_path / "y.snn", "--recipe", "fast", "--images", 60).stderr
+    recipe.write_text(text.format(5))
+    other = run(*words, "--recipe", recipe)
+    assert other.code == 3
+    assert "by its iterations (4 there, 5 here)\n" in other.stderr
+    assert "hint: repeat the command that began it" in other.stderr
+    recipe.write_text(text.format(4))
+    again = run(*words, "--recipe", recipe)
+    assert again.code == 0, again.stderr
+    assert f"going on      from {checkpoint}" in again.stderr
+    assert "4 of 4, loss" in again.stderr
+    assert not checkpoint.exists()
 
 
 def test_the_fewest_steps_within_a_drop(run: Callable[..., Any]) -> None:

@@ -37,6 +37,12 @@ def test_the_installed_command() -> None:
     assert (wrong.returncode, wrong.stdout) == (2, "")
 
 
+def test_the_package_is_the_command(run: Callable[..., Any]) -> None:
+    command = [sys.executable, "-m", "snnconvert", "recipe", "fast"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, run("recipe", "fast").stdout)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_for_itself_and_each_flag(run: Callable[..., Any], command: str) -> None:
     words = (COMMANDS[command].__doc__ or "").split()
