@@ -88,7 +88,9 @@ class Student(fx.Interpreter):
     def at_once(self) -> int:
         """The number of images whose values fit in `MEMORY`."""
         nodes = self.prepared.module.graph.nodes
-        sizes = {n: math.prod(n.meta.get("shape", ())) for n in nodes if n.op in ("call_function", "call_module")}
+        sizes: dict[fx.Node, int] = {
+            n: math.prod(n.meta.get("shape", ())) for n in nodes if n.op in ("call_function", "call_module")
+        }
         values = sum(sizes.values()) * self._values_per_node
         if self.settings.hint or self.ends:
             values += sum(size for n, size in sizes.items() if n.op == "call_module")  # errors of sites
