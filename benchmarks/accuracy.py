@@ -205,7 +205,7 @@ the root mean square of SNN - ANN in deviations of the ANN's logits, over the fi
 of: *inherited* is what a site gets from those before it, *own* what it adds, both in units of the activation's mean
 square, the mean over sites, on 200 training images. Then steps end to end, and seconds of calibration on one core with
 other jobs beside it. An iteration learns from 100 images where nothing else is said. *hint* is what the errors of all
-sites count for in what is learned, besides that of the output; rows without it are of the recipe with `--hint 0`.
+sites count for in what is learned, besides that of the output (`--hint`).
 """
 
 

@@ -115,9 +115,7 @@ RECIPES = {
             "best",
             images=10000,
             corrections=_MEAN,
-            reconstruction=Settings(
-                iterations=2500, weight_rate=6e-3, threshold_rate=2e-3, temperature=2.0, hint=100.0
-            ),
+            reconstruction=Settings(iterations=2500, weight_rate=6e-3, threshold_rate=2e-3, temperature=2.0),
             augment=("flip", "shift", "mixup"),
         ),
     )

@@ -25,7 +25,7 @@ class Settings:
         temperature: of the distillation.
         hint: what the error of sites counts for besides that of the output, where they do not learn by themselves: so
             many times its mean over sites, each in units of its activation's mean square (Romero et al. 2015, whose
-            hint is one layer). An activation says more of an image than the output does.
+            hint is one layer). An activation says more of an image than the output does: it pays where images are few.
         mixed: run convolutions and products of matrices in bfloat16 where the machine computes with such numbers; what
             a site adds up and rounds stays in the type of the weights.
     """
